@@ -1,0 +1,2 @@
+//! The tritbench binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Model files, tokenizer, transformer, sampling, generation.

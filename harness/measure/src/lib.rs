@@ -1,0 +1,1 @@
+//! Clock, memory, energy, counters, machine facts and the pinned thread team.

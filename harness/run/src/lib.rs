@@ -1,0 +1,1 @@
+//! Executes plans: workers, order, pairing, verification.

@@ -1,0 +1,1 @@
+//! Pure statistics: no dependencies, no input or output.

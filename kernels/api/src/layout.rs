@@ -1,0 +1,207 @@
+//! Packed forms of ternary matrices, bit by bit.
+//!
+//! Every layout stores the code `u = weight + 1 ∈ {0, 1, 2}`. Rows and columns that only fill a block are weight 0.
+//! The table in `kernels/README.md` is the same text for people.
+
+use std::ops::Range;
+
+use crate::Codes;
+
+/// Largest K that any kernel accepts. The tightest bound is that of VNNI kernels which leave the top code in place:
+/// `2·64·128` a product, four products a dword step, `K/16` steps, so `K · 4,096 < 2^31` holds up to 524,287.
+pub const MAX_K: usize = 262_144;
+
+/// A packed form of a ternary matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LayoutId {
+    /// Row-major 2-bit planes, the bytes of GGUF's `I2_S`: row `r` takes `ceil(K/128)·32` bytes, and byte `p` of its
+    /// block `b` holds the codes of the columns `128b + p`, `+32`, `+64`, `+96` at bits 6, 4, 2, 0.
+    I2S,
+    /// Sixteen rows interleaved for 32-bit dot-product lanes: the group of rows `16g..16g+16` is contiguous, in 64-byte
+    /// blocks of 16 columns; byte `4·i + j` of block `b` holds, for row `16g + i`, the codes of the columns
+    /// `16b + j`, `+4`, `+8`, `+12` at bits 0, 2, 4, 6. After a mask each dword is one row's four neighbouring
+    /// columns: one `vpdpbusd` operand, and one row of an AMX tile's second operand. K is padded to a multiple of 64.
+    R16,
+}
+
+/// The facts of a layout.
+#[derive(Debug, PartialEq)]
+pub struct LayoutSpec {
+    /// The name in the `layout` column.
+    pub name: &'static str,
+    /// Stored bits a weight, padding not counted.
+    pub weight_bits: f64,
+    /// Rows that are packed together.
+    pub row_group: usize,
+    /// K is padded to a multiple of this.
+    pub k_block: usize,
+}
+
+impl LayoutId {
+    /// Every layout.
+    pub const ALL: [Self; 2] = [Self::I2S, Self::R16];
+
+    /// The facts of this layout.
+    pub const fn spec(self) -> &'static LayoutSpec {
+        match self {
+            Self::I2S => &LayoutSpec {
+                name: "i2s",
+                weight_bits: 2.0,
+                row_group: 1,
+                k_block: 128,
+            },
+            Self::R16 => &LayoutSpec {
+                name: "r16",
+                weight_bits: 2.0,
+                row_group: 16,
+                k_block: 64,
+            },
+        }
+    }
+
+    /// The name in the `layout` column.
+    pub const fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// K with padding.
+    pub const fn padded_k(self, k: usize) -> usize {
+        k.next_multiple_of(self.spec().k_block)
+    }
+
+    /// Bytes of one group of [`LayoutSpec::row_group`] rows of `k` columns.
+    pub const fn group_bytes(self, k: usize) -> usize {
+        let k = self.padded_k(k);
+        match self {
+            Self::I2S => k / 4,
+            Self::R16 => 4 * k,
+        }
+    }
+
+    /// Bytes of a whole matrix, or `None` when the size does not fit in memory.
+    pub const fn matrix_bytes(self, rows: usize, k: usize) -> Option<usize> {
+        if k > MAX_K {
+            return None;
+        }
+        rows.div_ceil(self.spec().row_group)
+            .checked_mul(self.group_bytes(k))
+    }
+
+    /// Packs the row groups `groups` of `codes` into `out`, which holds exactly these groups.
+    ///
+    /// # Panics
+    /// When `out` has another length or a group lies beyond the matrix.
+    pub fn pack_groups(self, codes: Codes<'_>, groups: Range<usize>, out: &mut [u8]) {
+        let bytes = self.group_bytes(codes.k());
+        assert_eq!(out.len(), groups.len() * bytes, "packed size of {groups:?}");
+        if bytes == 0 {
+            return;
+        }
+        for (group, out) in groups.zip(out.chunks_exact_mut(bytes)) {
+            match self {
+                Self::I2S => pack_i2s(codes.row(group), out),
+                Self::R16 => pack_r16(codes, group, out),
+            }
+        }
+    }
+
+    /// Writes the weights of one row into `out`: the definition that every packing is tested against.
+    ///
+    /// # Panics
+    /// When `out` is longer than a row or `bytes` is too short.
+    pub fn unpack_row(self, bytes: &[u8], k: usize, row: usize, out: &mut [i8]) {
+        assert!(
+            out.len() <= self.padded_k(k),
+            "row of {} columns",
+            out.len()
+        );
+        let size = self.group_bytes(k);
+        let group_index = row / self.spec().row_group;
+        let group = &bytes[group_index * size..(group_index + 1) * size];
+        let lane = row % self.spec().row_group;
+        for (column, out) in out.iter_mut().enumerate() {
+            let (byte, shift) = match self {
+                Self::I2S => {
+                    let (block, plane, p) = (column / 128, column % 128 / 32, column % 32);
+                    (block * 32 + p, 6 - 2 * plane)
+                }
+                Self::R16 => {
+                    let (block, plane, j) = (column / 16, column % 16 / 4, column % 4);
+                    (block * 64 + lane * 4 + j, 2 * plane)
+                }
+            };
+            *out = ((group[byte] >> shift) & 3) as i8 - 1;
+        }
+    }
+
+    /// The offset of the first byte that holds a code outside of 0, 1, 2, if there is one.
+    pub fn find_invalid(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            // Both two-bit layouts: code 3 has both bits set.
+            Self::I2S | Self::R16 => {
+                let bad = |byte: u8| byte & (byte >> 1) & 0x55 != 0;
+                // Whole chunks first: the loop without an exit is what the compiler vectorises.
+                let chunk = 4096;
+                bytes.chunks(chunk).enumerate().find_map(|(i, part)| {
+                    let any = part.iter().fold(0u8, |acc, b| acc | (b & (b >> 1) & 0x55));
+                    (any != 0)
+                        .then(|| part.iter().position(|b| bad(*b)).map(|at| i * chunk + at))
+                        .flatten()
+                })
+            }
+        }
+    }
+}
+
+fn code(weight: i8) -> u8 {
+    (weight + 1) as u8
+}
+
+fn pack_i2s(row: &[i8], out: &mut [u8]) {
+    for (block, out) in out.chunks_exact_mut(32).enumerate() {
+        let rest = &row[(block * 128).min(row.len())..];
+        if let Some(full) = rest.first_chunk::<128>() {
+            for (p, out) in out.iter_mut().enumerate() {
+                *out = code(full[p]) << 6
+                    | code(full[32 + p]) << 4
+                    | code(full[64 + p]) << 2
+                    | code(full[96 + p]);
+            }
+        } else {
+            for (p, out) in out.iter_mut().enumerate() {
+                *out = (0..4).fold(0, |byte, plane| {
+                    byte | code(rest.get(32 * plane + p).copied().unwrap_or(0)) << (6 - 2 * plane)
+                });
+            }
+        }
+    }
+}
+
+fn pack_r16(codes: Codes<'_>, group: usize, out: &mut [u8]) {
+    for lane in 0..16 {
+        let row_index = group * 16 + lane;
+        let row = if row_index < codes.rows() {
+            codes.row(row_index)
+        } else {
+            &[]
+        };
+        for (block, out) in out.chunks_exact_mut(64).enumerate() {
+            let rest = &row[(block * 16).min(row.len())..];
+            let out = &mut out[lane * 4..lane * 4 + 4];
+            if let Some(full) = rest.first_chunk::<16>() {
+                for (j, out) in out.iter_mut().enumerate() {
+                    *out = code(full[j])
+                        | code(full[4 + j]) << 2
+                        | code(full[8 + j]) << 4
+                        | code(full[12 + j]) << 6;
+                }
+            } else {
+                for (j, out) in out.iter_mut().enumerate() {
+                    *out = (0..4).fold(0, |byte, plane| {
+                        byte | code(rest.get(4 * plane + j).copied().unwrap_or(0)) << (2 * plane)
+                    });
+                }
+            }
+        }
+    }
+}

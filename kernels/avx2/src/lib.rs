@@ -1,0 +1,1 @@
+//! Ternary kernels of the avx2 family.

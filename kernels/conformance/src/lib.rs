@@ -1,0 +1,1 @@
+//! Tests that every kernel must pass, with an oracle of their own.

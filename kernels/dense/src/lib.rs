@@ -1,0 +1,1 @@
+//! Dense baselines: what a user would have without ternary weights.

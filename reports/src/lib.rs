@@ -1,0 +1,1 @@
+//! Rows to summaries, comparisons, charts and reports.
