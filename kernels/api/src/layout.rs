@@ -22,6 +22,11 @@ pub enum LayoutId {
     /// `16b + j`, `+4`, `+8`, `+12` at bits 0, 2, 4, 6. After a mask each dword is one row's four neighbouring
     /// columns: one `vpdpbusd` operand, and one row of an AMX tile's second operand. K is padded to a multiple of 64.
     R16,
+    /// Five weights a byte, sixteen rows interleaved as in [`LayoutId::R16`]: byte `4·i + j` of block `b` holds, for row
+    /// `16g + i`, the codes `u0..u4` of the columns `20b + j`, `+4`, `+8`, `+12`, `+16` as
+    /// `84·u4 + 27·u3 + 9·u2 + 3·u1 + u0`. The factor 84 instead of 81 puts the three ranges of `u4` on multiples of four, so
+    /// that the byte's upper six bits alone decide `u4`. K is padded to a multiple of 20.
+    T5R16,
 }
 
 /// The facts of a layout.
@@ -39,7 +44,7 @@ pub struct LayoutSpec {
 
 impl LayoutId {
     /// Every layout.
-    pub const ALL: [Self; 2] = [Self::I2S, Self::R16];
+    pub const ALL: [Self; 3] = [Self::I2S, Self::R16, Self::T5R16];
 
     /// The facts of this layout.
     pub const fn spec(self) -> &'static LayoutSpec {
@@ -75,6 +80,7 @@ impl LayoutId {
         match self {
             Self::I2S => k / 4,
             Self::R16 => 4 * k,
+            Self::T5R16 => k / 5 * 16,
         }
     }
 
@@ -101,6 +107,7 @@ impl LayoutId {
             match self {
                 Self::I2S => pack_i2s(codes.row(group), out),
                 Self::R16 => pack_r16(codes, group, out),
+                Self::T5R16 => pack_t5r16(codes, group, out),
             }
         }
     }
@@ -120,17 +127,22 @@ impl LayoutId {
         let group = &bytes[group_index * size..(group_index + 1) * size];
         let lane = row % self.spec().row_group;
         for (column, out) in out.iter_mut().enumerate() {
-            let (byte, shift) = match self {
+            let code = match self {
                 Self::I2S => {
                     let (block, plane, p) = (column / 128, column % 128 / 32, column % 32);
-                    (block * 32 + p, 6 - 2 * plane)
+                    (group[block * 32 + p] >> (6 - 2 * plane)) & 3
                 }
                 Self::R16 => {
                     let (block, plane, j) = (column / 16, column % 16 / 4, column % 4);
-                    (block * 64 + lane * 4 + j, 2 * plane)
+                    (group[block * 64 + lane * 4 + j] >> (2 * plane)) & 3
+                }
+                Self::T5R16 => {
+                    let (block, digit, j) = (column / 20, column % 20 / 4, column % 4);
+                    let byte = group[block * 64 + lane * 4 + j];
+                    T5_FACTORS.get(digit + 1).map_or(byte, |next| byte % next) / T5_FACTORS[digit]
                 }
             };
-            *out = ((group[byte] >> shift) & 3) as i8 - 1;
+            *out = code as i8 - 1;
         }
     }
 
@@ -138,19 +150,29 @@ impl LayoutId {
     pub fn find_invalid(self, bytes: &[u8]) -> Option<usize> {
         match self {
             // Both two-bit layouts: code 3 has both bits set.
-            Self::I2S | Self::R16 => {
-                let bad = |byte: u8| byte & (byte >> 1) & 0x55 != 0;
-                // Whole chunks first: the loop without an exit is what the compiler vectorises.
-                let chunk = 4096;
-                bytes.chunks(chunk).enumerate().find_map(|(i, part)| {
-                    let any = part.iter().fold(0u8, |acc, b| acc | (b & (b >> 1) & 0x55));
-                    (any != 0)
-                        .then(|| part.iter().position(|b| bad(*b)).map(|at| i * chunk + at))
-                        .flatten()
-                })
-            }
+            Self::I2S | Self::R16 => first_nonzero(bytes, |byte| byte & (byte >> 1) & 0x55),
+            Self::T5R16 => first_nonzero(bytes, |byte| u8::from(byte >= 252 || byte % 84 >= 81)),
         }
     }
+}
+
+/// The value of each digit of a [`LayoutId::T5R16`] byte.
+const T5_FACTORS: [u8; 5] = [1, 3, 9, 27, 84];
+
+/// The first byte for which `bad` is not zero.
+fn first_nonzero(bytes: &[u8], bad: impl Fn(u8) -> u8) -> Option<usize> {
+    // A fold without an exit is what the compiler vectorises; the position is looked for only where there is one.
+    const CHUNK: usize = 4096;
+    bytes.chunks(CHUNK).enumerate().find_map(|(i, part)| {
+        let any = part.iter().fold(0, |any, byte| any | bad(*byte));
+        (any != 0)
+            .then(|| {
+                part.iter()
+                    .position(|byte| bad(*byte) != 0)
+                    .map(|at| i * CHUNK + at)
+            })
+            .flatten()
+    })
 }
 
 fn code(weight: i8) -> u8 {
@@ -202,6 +224,126 @@ fn pack_r16(codes: Codes<'_>, group: usize, out: &mut [u8]) {
                     });
                 }
             }
+        }
+    }
+}
+
+fn pack_t5r16(codes: Codes<'_>, group: usize, out: &mut [u8]) {
+    for lane in 0..16 {
+        let row_index = group * 16 + lane;
+        let row = if row_index < codes.rows() {
+            codes.row(row_index)
+        } else {
+            &[]
+        };
+        for (block, out) in out.chunks_exact_mut(64).enumerate() {
+            let rest = &row[(block * 20).min(row.len())..];
+            for (j, out) in out[lane * 4..lane * 4 + 4].iter_mut().enumerate() {
+                *out = T5_FACTORS
+                    .iter()
+                    .enumerate()
+                    .fold(0, |byte, (digit, factor)| {
+                        byte + factor * code(rest.get(4 * digit + j).copied().unwrap_or(0))
+                    });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Packed, Scales};
+
+    /// Weights whose value depends on row and column in a way no packing symmetry hides.
+    fn sample(rows: usize, k: usize) -> Vec<i8> {
+        (0..rows * k)
+            .map(|i| (((31 * (i / k) + 17 * (i % k) + i % 7) % 3) as i8) - 1)
+            .collect()
+    }
+
+    #[test]
+    fn every_layout_gives_back_what_was_packed() {
+        for layout in LayoutId::ALL {
+            for (rows, k) in [
+                (1, 1),
+                (1, 127),
+                (3, 128),
+                (15, 129),
+                (16, 20),
+                (17, 64),
+                (33, 65),
+                (5, 661),
+            ] {
+                let codes = sample(rows, k);
+                let packed = Packed::pack(
+                    Codes::new(&codes, rows, k).unwrap(),
+                    layout,
+                    Scales::Tensor(1.0),
+                )
+                .unwrap();
+                assert_eq!(packed.bytes().len(), layout.matrix_bytes(rows, k).unwrap());
+                let mut row = vec![0; k];
+                for r in 0..rows {
+                    packed.unpack_row(r, &mut row);
+                    assert_eq!(
+                        row,
+                        codes[r * k..(r + 1) * k],
+                        "{} {rows}x{k} row {r}",
+                        layout.name()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_weight_zero() {
+        for layout in LayoutId::ALL {
+            let packed = Packed::pack(
+                Codes::new(&[1, 1, 1], 1, 3).unwrap(),
+                layout,
+                Scales::Tensor(1.0),
+            )
+            .unwrap();
+            let mut row = vec![9; layout.padded_k(3)];
+            packed.unpack_row(0, &mut row);
+            assert_eq!(row[..3], [1; 3]);
+            assert!(row[3..].iter().all(|w| *w == 0), "{}", layout.name());
+        }
+    }
+
+    #[test]
+    fn bits_a_weight_are_those_of_the_bytes() {
+        for layout in LayoutId::ALL {
+            let spec = layout.spec();
+            let k = spec.k_block * 100;
+            let bits = layout.group_bytes(k) as f64 * 8.0 / (spec.row_group * k) as f64;
+            assert!(
+                (bits - spec.weight_bits).abs() < 0.01,
+                "{}: {bits}",
+                spec.name
+            );
+        }
+    }
+
+    #[test]
+    fn codes_that_mean_nothing_are_found() {
+        for (layout, bad) in [
+            (LayoutId::I2S, 0x30),
+            (LayoutId::R16, 0xc0),
+            (LayoutId::T5R16, 81),
+            (LayoutId::T5R16, 252),
+        ] {
+            let mut bytes = vec![0u8; 10_000];
+            assert_eq!(layout.find_invalid(&bytes), None);
+            bytes[7_777] = bad;
+            assert_eq!(
+                layout.find_invalid(&bytes),
+                Some(7_777),
+                "{}",
+                layout.name()
+            );
         }
     }
 }
