@@ -61,6 +61,12 @@ impl LayoutId {
                 row_group: 16,
                 k_block: 64,
             },
+            Self::T5R16 => &LayoutSpec {
+                name: "t5r16",
+                weight_bits: 1.6,
+                row_group: 16,
+                k_block: 20,
+            },
         }
     }
 
@@ -139,7 +145,11 @@ impl LayoutId {
                 Self::T5R16 => {
                     let (block, digit, j) = (column / 20, column % 20 / 4, column % 4);
                     let byte = group[block * 64 + lane * 4 + j];
-                    T5_FACTORS.get(digit + 1).map_or(byte, |next| byte % next) / T5_FACTORS[digit]
+                    if digit == 4 {
+                        byte / 84
+                    } else {
+                        byte % 84 / T5_FACTORS[digit] % 3
+                    }
                 }
             };
             *out = code as i8 - 1;
