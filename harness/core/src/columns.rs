@@ -50,7 +50,8 @@ pub trait Columns: Default + 'static {
 macro_rules! row {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty = $doc:literal),* $(,)? }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default)]
         pub struct $name {
             $(#[doc = $doc] $(#[$field_meta])* pub $field: $type,)*
         }

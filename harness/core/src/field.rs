@@ -1,6 +1,5 @@
 //! One CSV field: how a value is written and read. Missing is the empty field.
 
-use std::fmt::Display;
 use std::str::FromStr;
 
 /// A field that could not be read.
@@ -39,12 +38,9 @@ impl Field for String {
     }
 }
 
-/// Writes an optional number and refuses NaN and infinities on reading.
-fn optional<T: FromStr + Display>(text: &str, ok: impl Fn(&T) -> bool) -> Option<Option<T>> {
-    if text.is_empty() {
-        return Some(None);
-    }
-    text.parse().ok().filter(ok).map(Some)
+/// Reads a number; `None` when it is malformed or `ok` refuses it.
+fn number<T: FromStr>(text: &str, ok: impl Fn(&T) -> bool) -> Option<T> {
+    text.parse().ok().filter(ok)
 }
 
 macro_rules! integer_fields {
@@ -57,7 +53,11 @@ macro_rules! integer_fields {
             }
 
             fn read(text: &str) -> Option<Self> {
-                optional(text, |_| true)
+                if text.is_empty() {
+                    Some(None)
+                } else {
+                    number(text, |_| true).map(Some)
+                }
             }
         }
 
@@ -88,6 +88,10 @@ impl Field for Option<f64> {
     }
 
     fn read(text: &str) -> Option<Self> {
-        optional(text, |v: &f64| v.is_finite())
+        if text.is_empty() {
+            Some(None)
+        } else {
+            number(text, |v: &f64| v.is_finite()).map(Some)
+        }
     }
 }

@@ -5,9 +5,25 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+mod duration;
 mod field;
+mod plan;
 mod rows;
+mod run_dir;
+mod session;
+mod shapes;
+mod suite;
+mod suites;
 
 pub use columns::{Column, Columns};
+pub use duration::{DurationError, parse_duration, show_duration};
 pub use field::{Field, FieldError};
+pub use plan::{Plan, PlannedCell, PlannedPair, Rng, Station};
 pub use rows::{Cell, Measurement, Results, Side, Status, SummaryRow, TokenRow, Workload};
+pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
+pub use session::{Probe, SCHEMA, Session};
+pub use shapes::{Matrix, ModelShape, embedded_shape, shape_names};
+pub use suite::{
+    Generate, Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount,
+};
+pub use suites::{embedded_suite, suite_names};

@@ -60,7 +60,7 @@ macro_rules! words {
 words! {
     /// What became of a cell.
     Status, "one of ok skipped wrong failed crashed timeout over_limit invalid projected emulated" {
-        /// Planned and not yet run, or measured and verified.
+        /// Measured and verified.
         #[default]
         Ok = "ok",
         /// Not run, for the reason given.

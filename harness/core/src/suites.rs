@@ -1,0 +1,32 @@
+//! The suites that the program carries.
+
+/// Name and text of every embedded suite.
+const SUITES: &[(&str, &str)] = &[("quick", include_str!("../../../suites/quick.toml"))];
+
+/// The text of an embedded suite.
+pub fn embedded_suite(name: &str) -> Option<&'static str> {
+    SUITES
+        .iter()
+        .find(|(suite, _)| *suite == name)
+        .map(|(_, text)| *text)
+}
+
+/// The names of the embedded suites.
+pub fn suite_names() -> Vec<&'static str> {
+    SUITES.iter().map(|(name, _)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Suite;
+
+    #[test]
+    fn every_embedded_suite_parses_under_its_name() {
+        for (name, text) in SUITES {
+            let suite = Suite::parse(&format!("{name}.toml"), text).unwrap();
+            assert_eq!(&suite.name, name);
+            assert!(!suite.description.is_empty());
+        }
+    }
+}
