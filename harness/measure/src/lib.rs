@@ -1,1 +1,23 @@
 //! Clock, memory, energy, counters, machine facts and the pinned thread team.
+//!
+//! This crate reads the machine; it decides nothing about what a reading means. Everything that a machine may refuse
+//! to tell is an `Option` or a result: a missing quantity stays missing and is never 0. It may import `trit-core`
+//! only. The system calls, and all unsafe code of the crate, are in [`sys`].
+#![deny(unsafe_code)]
+
+mod clock;
+mod roots;
+#[expect(
+    unsafe_code,
+    reason = "system calls and the two disjointness proofs (team, columns) live here"
+)]
+pub mod sys;
+mod team;
+mod topology;
+
+pub use clock::{Clock, FakeClock, MonotonicClock};
+pub use roots::Roots;
+pub use sys::columns::{ColumnsMut, columns};
+pub use sys::team::Team;
+pub use team::{MAX_THREADS, TeamError, TeamOptions, share};
+pub use topology::cpu_order;

@@ -1,0 +1,149 @@
+//! Time. The only place of the project that asks the system what time it is.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// A clock that never goes back.
+pub trait Clock: Send + Sync {
+    /// Nanoseconds since an arbitrary start that stays the same for the life of the clock.
+    fn now_ns(&self) -> u64;
+}
+
+impl<C: Clock + ?Sized> Clock for &C {
+    fn now_ns(&self) -> u64 {
+        (**self).now_ns()
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
+    fn now_ns(&self) -> u64 {
+        (**self).now_ns()
+    }
+}
+
+/// The system's monotonic clock. All values of this type share one start (the first reading of the process), so
+/// their readings may be subtracted from each other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MonotonicClock;
+
+impl MonotonicClock {
+    /// The clock.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+/// The one reading of the system clock in the project.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock that everything else has to use"
+)]
+fn system_now() -> Instant {
+    Instant::now()
+}
+
+impl Clock for MonotonicClock {
+    fn now_ns(&self) -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = *START.get_or_init(system_now);
+        // 2^64 ns are 584 years.
+        system_now().duration_since(start).as_nanos() as u64
+    }
+}
+
+/// A clock for tests: it shows what it was told, and may advance by itself at each reading.
+#[derive(Debug, Default)]
+pub struct FakeClock {
+    now_ns: AtomicU64,
+    step_ns: AtomicU64,
+}
+
+impl FakeClock {
+    /// A clock that stands at `now_ns`.
+    pub const fn new(now_ns: u64) -> Self {
+        Self {
+            now_ns: AtomicU64::new(now_ns),
+            step_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// A clock whose readings are `now_ns`, `now_ns + step_ns`, `now_ns + 2 step_ns`, ...
+    pub const fn stepping(now_ns: u64, step_ns: u64) -> Self {
+        Self {
+            now_ns: AtomicU64::new(now_ns),
+            step_ns: AtomicU64::new(step_ns),
+        }
+    }
+
+    /// Sets the next reading.
+    ///
+    /// # Panics
+    /// When that would turn the clock back.
+    pub fn set(&self, now_ns: u64) {
+        let before = self.now_ns.swap(now_ns, Ordering::SeqCst);
+        assert!(
+            before <= now_ns,
+            "a clock must not go back from {before} to {now_ns}"
+        );
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by_ns: u64) {
+        self.now_ns.fetch_add(by_ns, Ordering::SeqCst);
+    }
+
+    /// Changes the time by which each reading moves the clock.
+    pub fn set_step(&self, step_ns: u64) {
+        self.step_ns.store(step_ns, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+            .fetch_add(self.step_ns.load(Ordering::SeqCst), Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_does_not_go_back() {
+        let clock = MonotonicClock::new();
+        let mut last = clock.now_ns();
+        for _ in 0..10_000 {
+            let now = clock.now_ns();
+            assert!(now >= last);
+            last = now;
+        }
+        // Another value continues the same scale.
+        assert!(MonotonicClock.now_ns() >= last);
+    }
+
+    #[test]
+    fn the_fake_clock_shows_what_it_was_told() {
+        let clock = FakeClock::new(5);
+        assert_eq!((clock.now_ns(), clock.now_ns()), (5, 5));
+        clock.advance(10);
+        assert_eq!(clock.now_ns(), 15);
+        clock.set(100);
+        assert_eq!(clock.now_ns(), 100);
+        clock.set_step(3);
+        assert_eq!(
+            (clock.now_ns(), clock.now_ns(), clock.now_ns()),
+            (100, 103, 106)
+        );
+        let stepping = FakeClock::stepping(1, 2);
+        let dynamic: &dyn Clock = &stepping;
+        assert_eq!((dynamic.now_ns(), dynamic.now_ns()), (1, 3));
+    }
+
+    #[test]
+    #[should_panic(expected = "must not go back")]
+    fn the_fake_clock_refuses_to_go_back() {
+        FakeClock::new(5).set(4);
+    }
+}

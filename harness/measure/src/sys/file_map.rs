@@ -1,0 +1,172 @@
+//! A file mapped for reading.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use memmap2::{Advice, Mmap, UncheckedAdvice};
+
+use super::page_bytes;
+
+/// A file mapped read-only. Model files are read through it: only pages that are looked at are loaded, and they can
+/// be given back.
+///
+/// A mapped file must not be changed or shortened while it is in use: reading beyond the new end kills the process
+/// with SIGBUS, as with every program that maps its files.
+#[derive(Debug)]
+pub struct FileMap {
+    map: Mmap,
+}
+
+impl FileMap {
+    /// Maps the whole file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be opened or mapped (a directory, for example).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::of(&File::open(path)?)
+    }
+
+    /// Maps a whole open file; the file may be closed afterwards.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn of(file: &File) -> io::Result<Self> {
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        // SAFETY: the map is read-only and nobody in this process writes to model files while they are mapped; what
+        // other processes must not do is stated at the type.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self { map })
+    }
+
+    /// The content of the file. Its first byte is at a page boundary.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Tells the system that the file will be read from front to back, which doubles its read-ahead. A hint: where
+    /// it is refused nothing changes.
+    pub fn advise_sequential(&self) {
+        let _hint = self.map.advise(Advice::Sequential);
+    }
+
+    /// Tells the system that the file will be read here and there, which turns read-ahead off. A hint.
+    pub fn advise_random(&self) {
+        let _hint = self.map.advise(Advice::Random);
+    }
+
+    /// Asks the system to load `range` (bytes of the file) in the background. A hint.
+    ///
+    /// # Panics
+    /// When the range is not inside the file.
+    pub fn advise_will_need(&self, range: Range<usize>) {
+        let range = self.checked(range);
+        if !range.is_empty() {
+            let _hint = self
+                .map
+                .advise_range(Advice::WillNeed, range.start, range.len());
+        }
+    }
+
+    /// Takes the whole pages inside `range` (bytes of the file) out of this process' resident set; they are loaded
+    /// again when somebody looks at them. Returns the number of bytes given back, 0 where the system refuses.
+    ///
+    /// # Panics
+    /// When the range is not inside the file.
+    pub fn release(&self, range: Range<usize>) -> usize {
+        let range = self.checked(range);
+        let page = page_bytes();
+        let start = range.start.next_multiple_of(page);
+        // The last page of a file belongs to it alone, so the end of the file counts as the end of a page.
+        let end = if range.end == self.map.len() {
+            range.end
+        } else {
+            range.end / page * page
+        };
+        if start >= end {
+            return 0;
+        }
+        // SAFETY: MADV_DONTNEED drops pages of a shared read-only map of a file. The next access loads the same
+        // bytes from the file again, so slices into the range stay valid and keep their content.
+        let released = unsafe {
+            self.map
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+        };
+        if released.is_ok() { end - start } else { 0 }
+    }
+
+    fn checked(&self, range: Range<usize>) -> Range<usize> {
+        assert!(
+            range.start <= range.end && range.end <= self.map.len(),
+            "bytes {range:?} are not inside a file of {} bytes",
+            self.map.len()
+        );
+        range
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file.flush().unwrap();
+        file
+    }
+
+    #[test]
+    fn shows_the_bytes_and_keeps_them_after_a_release() {
+        let page = page_bytes();
+        let content: Vec<u8> = (0..3 * page + 100).map(|i| (i * 31 % 251) as u8).collect();
+        let file = file(&content);
+        let map = FileMap::open(file.path()).unwrap();
+        map.advise_sequential();
+        map.advise_will_need(10..2 * page);
+        assert_eq!(map.bytes(), content);
+        // Only whole pages: the first and the last one are cut.
+        assert_eq!(map.release(1..3 * page - 1), page);
+        assert_eq!(map.release(0..0), 0);
+        assert_eq!(map.release(1..page), 0);
+        assert_eq!(map.bytes(), content);
+        assert_eq!(map.release(0..content.len()), content.len());
+        map.advise_random();
+        assert_eq!(map.bytes(), content);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_bytes() {
+        let file = file(b"");
+        let map = FileMap::open(file.path()).unwrap();
+        assert_eq!(map.bytes(), b"");
+        assert_eq!(map.release(0..0), 0);
+    }
+
+    #[test]
+    fn a_missing_file_and_a_directory_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            FileMap::open(&dir.path().join("no")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert_eq!(
+            FileMap::open(dir.path()).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "are not inside a file of 3 bytes")]
+    fn a_range_outside_of_the_file_is_refused() {
+        FileMap::open(file(b"abc").path()).unwrap().release(0..4);
+    }
+}

@@ -1,0 +1,21 @@
+//! System calls and shared memory behind safe interfaces: the only module of the crate with unsafe code.
+
+pub mod affinity;
+pub(crate) mod columns;
+mod file_map;
+mod huge_buf;
+pub(crate) mod team;
+
+pub use file_map::FileMap;
+pub use huge_buf::{HugeBuf, Pages};
+
+/// Bytes of a page of memory.
+pub fn page_bytes() -> usize {
+    // SAFETY: `sysconf` only reads a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // POSIX requires a page size of at least 1; 4096 is what every supported system falls back to.
+    usize::try_from(bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two())
+        .unwrap_or(4096)
+}
