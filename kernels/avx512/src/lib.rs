@@ -3,15 +3,34 @@
 //! | id | layout | what it is |
 //! | --- | --- | --- |
 //! | `w2a8-mad-avx512vnni` | [`LayoutId::R16`] | `vpdpbusd` on sixteen interleaved rows, GEMV and GEMM |
+//! | `w1.6a8-mad-avx512vbmi` | [`LayoutId::T5R16`] | the same on five weights a byte, decoded by `vpermi2b` |
 //!
 //! The crate may import `trit-kernel` alone. On other architectures every kernel is listed and unavailable.
 
+#[cfg(target_arch = "x86_64")]
+mod rows16;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
 use trit_kernel::{Accuracy, Family, Isa, KernelEntry, KernelInfo, LayoutId};
 
-/// The facts of `w2a8-mad-avx512vnni`.
+/// The kernels of this crate.
+pub const ENTRIES: &[KernelEntry] = &[VNNI_ENTRY, VBMI_ENTRY];
+
+/// `w2a8-mad-avx512vnni`.
+pub const VNNI_ENTRY: KernelEntry = KernelEntry {
+    info: &VNNI,
+    open: open::vnni,
+};
+
+/// `w1.6a8-mad-avx512vbmi`.
+pub const VBMI_ENTRY: KernelEntry = KernelEntry {
+    info: &VBMI,
+    open: open::vbmi,
+};
+
 static VNNI: KernelInfo = KernelInfo {
     id: "w2a8-mad-avx512vnni",
     family: Family::Avx512,
@@ -22,25 +41,29 @@ static VNNI: KernelInfo = KernelInfo {
     summary: "vpdpbusd over sixteen interleaved rows; register-blocked for several tokens",
 };
 
-/// The kernels of this crate.
-pub const ENTRIES: &[KernelEntry] = &[VNNI_ENTRY];
-
-/// `w2a8-mad-avx512vnni`.
-pub const VNNI_ENTRY: KernelEntry = KernelEntry {
-    info: &VNNI,
-    open: open_vnni,
+static VBMI: KernelInfo = KernelInfo {
+    id: "w1.6a8-mad-avx512vbmi",
+    family: Family::Avx512,
+    isa: Isa::Avx512Vbmi,
+    accepts: &[LayoutId::T5R16],
+    accuracy: Accuracy::Exact,
+    min_tokens: 1,
+    summary: "five weights a byte decoded by vpermi2b, then vpdpbusd: for when bandwidth is the limit",
 };
 
 #[cfg(target_arch = "x86_64")]
-fn open_vnni(
-    cpu: trit_kernel::Cpu,
-) -> Result<Box<dyn trit_kernel::Kernel>, trit_kernel::Unavailable> {
-    vnni::open(cpu)
+mod open {
+    pub(crate) use crate::vbmi::open as vbmi;
+    pub(crate) use crate::vnni::open as vnni;
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn open_vnni(
-    _cpu: trit_kernel::Cpu,
-) -> Result<Box<dyn trit_kernel::Kernel>, trit_kernel::Unavailable> {
-    Err(trit_kernel::Unavailable::Architecture)
+mod open {
+    use trit_kernel::{Cpu, Kernel, Unavailable};
+
+    pub(crate) fn vnni(_cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
+        Err(Unavailable::Architecture)
+    }
+
+    pub(crate) use vnni as vbmi;
 }

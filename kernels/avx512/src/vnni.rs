@@ -11,17 +11,14 @@
 use std::arch::x86_64::{
     __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
     _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
 };
 use std::ops::Range;
 
-use trit_kernel::{
-    Activations, Codes, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, Packed, PreparedBuf,
-    Scales, Unavailable,
-};
+use trit_kernel::{Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, Unavailable};
 
-/// Rows that share a 64-byte block.
-const LANES: usize = 16;
+use crate::rows16::{self, Call, LANES, broadcast};
+
 /// Row groups that GEMV walks at once: sixteen accumulators, and four streams for the prefetchers.
 const STREAMS: usize = 4;
 /// Tokens of a full GEMM tile. Two groups share a broadcast, so a block costs 14 instructions of unpacking for 64 products. Tiles of
@@ -36,41 +33,11 @@ struct Vnni(());
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::Avx512Vnni)?;
     let kernel = Vnni(());
-    if probe(&kernel) {
+    if rows16::probe(&kernel, LayoutId::R16) {
         Ok(Box::new(kernel))
     } else {
         Err(Unavailable::Probe(Isa::Avx512Vnni))
     }
-}
-
-/// Multiplies one small matrix whose sums are known: row `r` of all ones gives `Σ a`, of all minus ones `−Σ a`.
-fn probe(kernel: &Vnni) -> bool {
-    let (rows, k) = (17, 65);
-    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
-    let acts: Vec<i8> = (0..2 * k).map(|i| (i % 251) as u8 as i8).collect();
-    let Ok(codes) = Codes::new(&codes, rows, k) else {
-        return false;
-    };
-    let Ok(weights) = Packed::pack(codes, LayoutId::R16, Scales::Tensor(1.0)) else {
-        return false;
-    };
-    let mut prepared = PreparedBuf::new();
-    let mut out = vec![0; 2 * rows];
-    kernel.gemm(GemmArgs {
-        weights: &weights,
-        prepared: prepared.fill(kernel, Activations::new(&acts, 2, k)),
-        rows: 0..rows,
-        tokens: 0..2,
-        scratch: &mut [],
-        out: &mut out,
-    });
-    (0..2 * rows).all(|i| {
-        let sum: i32 = acts[i / rows * k..][..k]
-            .iter()
-            .map(|a| i32::from(*a))
-            .sum();
-        out[i] == sum * (1 - (i % rows % 3) as i32)
-    })
 }
 
 impl Kernel for Vnni {
@@ -86,27 +53,12 @@ impl Kernel for Vnni {
         1
     }
 
-    /// The activations padded with zeros to a multiple of 64, then their sum as an i32 in a line of its own.
     fn prepared_group_bytes(&self, k: usize) -> usize {
-        LayoutId::R16.padded_k(k) + 64
+        rows16::token_bytes(LayoutId::R16, k)
     }
 
     fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let k = activations.k();
-        let size = self.prepared_group_bytes(k);
-        assert_eq!(out.len(), groups.len() * size, "prepared size");
-        for (token, out) in groups.zip(out.chunks_exact_mut(size)) {
-            let row = activations.row(token);
-            let (acts, tail) = out.split_at_mut(size - 64);
-            let mut sum = 0i32;
-            for (out, act) in acts.iter_mut().zip(row) {
-                *out = *act as u8;
-                sum += i32::from(*act);
-            }
-            acts[k..].fill(0);
-            tail.fill(0);
-            tail[..4].copy_from_slice(&sum.to_ne_bytes());
-        }
+        rows16::prepare(LayoutId::R16, activations, groups, out);
     }
 
     fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
@@ -115,130 +67,46 @@ impl Kernel for Vnni {
 
     fn gemm(&self, args: GemmArgs<'_>) {
         args.check(self.info(), 0);
-        if args.out.is_empty() {
-            return;
-        }
-        // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
-        unsafe { gemm(args) }
-    }
-}
-
-/// One call, split into what the tiles need.
-struct Call<'a> {
-    weights: &'a [u8],
-    /// Bytes of one group of sixteen rows.
-    group_bytes: usize,
-    /// 64-byte blocks of a group.
-    blocks: usize,
-    prepared: &'a [u8],
-    /// Bytes of one prepared token.
-    token_bytes: usize,
-    rows: Range<usize>,
-    tokens: Range<usize>,
-    out: &'a mut [i32],
-}
-
-impl<'a> Call<'a> {
-    /// The bytes of row group `group`.
-    fn group(&self, group: usize) -> &'a [u8] {
-        &self.weights[group * self.group_bytes..(group + 1) * self.group_bytes]
-    }
-
-    /// The activations of one token and their sum.
-    fn token(&self, token: usize) -> (&'a [u8], i32) {
-        let bytes = &self.prepared[token * self.token_bytes..(token + 1) * self.token_bytes];
-        let (acts, tail) = bytes.split_at(self.token_bytes - 64);
-        let sum = i32::from_ne_bytes([tail[0], tail[1], tail[2], tail[3]]);
-        (acts, sum)
-    }
-
-    /// Stores the sixteen sums of `group` for `token`: straight into the output where all rows are asked for.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn store(&mut self, group: usize, token: usize, sums: __m512i) {
-        let first = group * LANES;
-        let line = (token - self.tokens.start) * self.rows.len();
-        if first >= self.rows.start && first + LANES <= self.rows.end {
-            let at = line + first - self.rows.start;
-            let out = &mut self.out[at..at + LANES];
-            // SAFETY: `out` holds sixteen i32, the 64 bytes that are stored.
-            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
+        let mut call = Call::new(LayoutId::R16, args);
+        let (groups, tokens) = (call.groups(), call.tokens());
+        if tokens.len() == 1 {
+            rows16::streams(groups, STREAMS, |group, stride, groups| {
+                // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
+                unsafe {
+                    match groups {
+                        STREAMS => gemv_groups::<STREAMS>(&mut call, group, stride),
+                        _ => gemv_groups::<1>(&mut call, group, stride),
+                    }
+                }
+            });
         } else {
-            let mut all = [0i32; LANES];
-            // SAFETY: `all` holds sixteen i32, the 64 bytes that are stored.
-            unsafe { _mm512_storeu_si512(all.as_mut_ptr().cast(), sums) }
-            let from = self.rows.start.max(first);
-            let to = self.rows.end.min(first + LANES);
-            let at = line + from - self.rows.start;
-            self.out[at..at + to - from].copy_from_slice(&all[from - first..to - first]);
+            rows16::tiles(
+                groups,
+                &tokens,
+                TILE_TOKENS,
+                |group, groups, token, tokens| {
+                    // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
+                    unsafe {
+                        match groups {
+                            2 => tile_of::<2>(&mut call, group, token, tokens),
+                            _ => tile_of::<1>(&mut call, group, token, tokens),
+                        }
+                    }
+                },
+            );
         }
     }
 }
 
+/// The sums of one token for the row groups `group + s · stride`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn gemm(args: GemmArgs<'_>) {
-    let k = args.weights.k();
-    let mut call = Call {
-        weights: args.weights.bytes(),
-        group_bytes: LayoutId::R16.group_bytes(k),
-        blocks: LayoutId::R16.padded_k(k) / 16,
-        prepared: args.prepared.bytes(),
-        token_bytes: LayoutId::R16.padded_k(k) + 64,
-        rows: args.rows,
-        tokens: args.tokens,
-        out: args.out,
-    };
-    let groups = call.rows.start / LANES..call.rows.end.div_ceil(LANES);
-    if call.tokens.len() == 1 {
-        gemv(&mut call, groups);
-        return;
-    }
-    let mut group = groups.start;
-    while group < groups.end {
-        let pair = (groups.end - group).min(2);
-        let mut token = call.tokens.start;
-        while token < call.tokens.end {
-            let left = call.tokens.end - token;
-            // A last sliver of one or two tokens would waste the unpacking: the last two tiles share evenly.
-            let tile = match left {
-                0..=TILE_TOKENS => left,
-                n if n < 2 * TILE_TOKENS => n.div_ceil(2),
-                _ => TILE_TOKENS,
-            };
-            if pair == 2 {
-                tile_of::<2>(&mut call, group, token, tile);
-            } else {
-                tile_of::<1>(&mut call, group, token, tile);
-            }
-            token += tile;
-        }
-        group += pair;
-    }
-}
-
-/// One token: `STREAMS` row groups at a time, a quarter of the rows apart, so that each stream runs on through memory and
-/// what is prefetched past the end of a group is the next group of the same stream.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn gemv(call: &mut Call<'_>, groups: Range<usize>) {
-    let quarter = groups.len() / STREAMS;
-    for i in 0..quarter {
-        let first = groups.start + i;
-        gemv_groups::<STREAMS>(call, std::array::from_fn(|s| first + s * quarter));
-    }
-    for group in groups.start + quarter * STREAMS..groups.end {
-        gemv_groups::<1>(call, [group]);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn gemv_groups<const S: usize>(call: &mut Call<'_>, groups: [usize; S]) {
-    let token = call.tokens.start;
+fn gemv_groups<const S: usize>(call: &mut Call<'_>, group: usize, stride: usize) {
+    let token = call.tokens().start;
     let (acts, act_sum) = call.token(token);
-    let weights: [&[u8]; S] = groups.map(|group| call.group(group));
+    let weights: [&[u8]; S] = std::array::from_fn(|s| call.group(group + s * stride));
     let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
     let mut acc = [[_mm512_setzero_si512(); 4]; S];
-    assert!(acts.len() == call.blocks * 16 && weights.iter().all(|w| w.len() == call.blocks * 64));
+    assert!(acts.len() >= call.blocks * 16 && weights.iter().all(|w| w.len() == call.blocks * 64));
     for block in 0..call.blocks {
         // SAFETY: `block < blocks`, and the activations have 16 bytes a block (checked above).
         let act: [__m512i; 4] =
@@ -262,19 +130,8 @@ fn gemv_groups<const S: usize>(call: &mut Call<'_>, groups: [usize; S]) {
         let low = _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b));
         let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d));
         let sums = _mm512_sub_epi32(_mm512_add_epi32(low, high), act_sum);
-        call.store(groups[s], token, sums);
+        call.store(group + s * stride, token, sums);
     }
-}
-
-/// Four activations in every dword.
-///
-/// # Safety
-/// `at` must be readable for four bytes.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn broadcast(at: *const u8) -> __m512i {
-    // SAFETY: the caller promises four readable bytes.
-    _mm512_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
 }
 
 /// Adds the products of plane `$p` of the blocks `$w` for all tokens of a tile.
@@ -318,7 +175,7 @@ macro_rules! tiles {
                     assert!(weights[g].len() == call.blocks * 64);
                 }
                 let tokens: [(&[u8], i32); $count] = [$(call.token(token + $t)),+];
-                assert!(tokens.iter().all(|(acts, _)| acts.len() == call.blocks * 16));
+                assert!(tokens.iter().all(|(acts, _)| acts.len() >= call.blocks * 16));
                 let mask = _mm512_set1_epi8(3);
                 let mut acc = [[_mm512_setzero_si512(); G]; $count];
                 let mut w = [_mm512_setzero_si512(); G];

@@ -1,0 +1,204 @@
+//! What the kernels over sixteen interleaved rows share: the prepared form, the split into tiles, the store.
+
+use std::arch::x86_64::{__m512i, _mm512_set1_epi32, _mm512_storeu_si512};
+use std::ops::Range;
+
+use trit_kernel::{Activations, Codes, GemmArgs, Kernel, LayoutId, Packed, PreparedBuf, Scales};
+
+/// Rows that share a 64-byte block.
+pub(crate) const LANES: usize = 16;
+
+/// Bytes of one prepared token: the activations padded with zeros to whole blocks and lines, then a line that begins
+/// with their sum as an i32.
+pub(crate) fn token_bytes(layout: LayoutId, k: usize) -> usize {
+    layout.padded_k(k).next_multiple_of(64) + 64
+}
+
+/// Prepares `tokens` into `out`.
+pub(crate) fn prepare(
+    layout: LayoutId,
+    activations: Activations<'_>,
+    tokens: Range<usize>,
+    out: &mut [u8],
+) {
+    let k = activations.k();
+    let size = token_bytes(layout, k);
+    assert_eq!(out.len(), tokens.len() * size, "prepared size");
+    for (token, out) in tokens.zip(out.chunks_exact_mut(size)) {
+        let (acts, tail) = out.split_at_mut(size - 64);
+        let mut sum = 0i32;
+        for (out, act) in acts.iter_mut().zip(activations.row(token)) {
+            *out = *act as u8;
+            sum += i32::from(*act);
+        }
+        acts[k..].fill(0);
+        tail.fill(0);
+        tail[..4].copy_from_slice(&sum.to_ne_bytes());
+    }
+}
+
+/// One call, split into what the tiles need.
+pub(crate) struct Call<'a> {
+    weights: &'a [u8],
+    group_bytes: usize,
+    /// 64-byte blocks of a row group.
+    pub(crate) blocks: usize,
+    prepared: &'a [u8],
+    token_bytes: usize,
+    rows: Range<usize>,
+    tokens: Range<usize>,
+    out: &'a mut [i32],
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(layout: LayoutId, args: GemmArgs<'a>) -> Self {
+        let k = args.weights.k();
+        Self {
+            weights: args.weights.bytes(),
+            group_bytes: layout.group_bytes(k),
+            blocks: layout.group_bytes(k) / 64,
+            prepared: args.prepared.bytes(),
+            token_bytes: token_bytes(layout, k),
+            rows: args.rows,
+            tokens: args.tokens,
+            out: args.out,
+        }
+    }
+
+    /// The row groups of the call, the first and last of them perhaps in part.
+    pub(crate) fn groups(&self) -> Range<usize> {
+        self.rows.start / LANES..self.rows.end.div_ceil(LANES)
+    }
+
+    /// The tokens of the call.
+    pub(crate) fn tokens(&self) -> Range<usize> {
+        self.tokens.clone()
+    }
+
+    /// The `64 · blocks` bytes of row group `group`.
+    pub(crate) fn group(&self, group: usize) -> &'a [u8] {
+        &self.weights[group * self.group_bytes..(group + 1) * self.group_bytes]
+    }
+
+    /// The activations of one token and their sum.
+    pub(crate) fn token(&self, token: usize) -> (&'a [u8], i32) {
+        let bytes = &self.prepared[token * self.token_bytes..(token + 1) * self.token_bytes];
+        let (acts, tail) = bytes.split_at(self.token_bytes - 64);
+        let sum = i32::from_ne_bytes([tail[0], tail[1], tail[2], tail[3]]);
+        (acts, sum)
+    }
+
+    /// Stores the sixteen sums of `group` for `token`: straight into the output where all rows are asked for.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn store(&mut self, group: usize, token: usize, sums: __m512i) {
+        let first = group * LANES;
+        let line = (token - self.tokens.start) * self.rows.len();
+        if first >= self.rows.start && first + LANES <= self.rows.end {
+            let at = line + first - self.rows.start;
+            let out = &mut self.out[at..at + LANES];
+            // SAFETY: `out` holds sixteen i32, the 64 bytes that are stored.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
+        } else {
+            let mut all = [0i32; LANES];
+            // SAFETY: `all` holds sixteen i32, the 64 bytes that are stored.
+            unsafe { _mm512_storeu_si512(all.as_mut_ptr().cast(), sums) }
+            let from = self.rows.start.max(first);
+            let to = self.rows.end.min(first + LANES);
+            let at = line + from - self.rows.start;
+            self.out[at..at + to - from].copy_from_slice(&all[from - first..to - first]);
+        }
+    }
+}
+
+/// Visits the tiles of a GEMM: pairs of row groups outside, so that their weights stay in L1 while the tokens pass by.
+/// `visit(group, groups, token, tokens)` gets one or two groups and 1 to `widest` tokens.
+pub(crate) fn tiles(
+    groups: Range<usize>,
+    tokens: &Range<usize>,
+    widest: usize,
+    mut visit: impl FnMut(usize, usize, usize, usize),
+) {
+    for group in groups.clone().step_by(2) {
+        let pair = (groups.end - group).min(2);
+        let mut token = tokens.start;
+        while token < tokens.end {
+            let left = tokens.end - token;
+            // A last sliver of a token or two would waste the unpacking, so the last two tiles share evenly.
+            let tile = if left <= widest {
+                left
+            } else if left < 2 * widest {
+                left.div_ceil(2)
+            } else {
+                widest
+            };
+            visit(group, pair, token, tile);
+            token += tile;
+        }
+    }
+}
+
+/// Visits the row groups of a GEMV, `streams` at a time and a `streams`-th of the rows apart, so that each stream runs on
+/// through memory and what is prefetched past the end of a group is the next group of the same stream.
+/// `visit(group, stride, groups)` gets the groups `group + i · stride` for `i < groups`, where `groups` is `streams` or 1.
+pub(crate) fn streams(
+    groups: Range<usize>,
+    streams: usize,
+    mut visit: impl FnMut(usize, usize, usize),
+) {
+    let part = groups.len() / streams;
+    for i in 0..part {
+        visit(groups.start + i, part, streams);
+    }
+    for group in groups.start + part * streams..groups.end {
+        visit(group, 1, 1);
+    }
+}
+
+/// Four activations in every dword.
+///
+/// # Safety
+/// `at` must be readable for four bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn broadcast(at: *const u8) -> __m512i {
+    // SAFETY: the caller promises four readable bytes.
+    _mm512_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
+}
+
+/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
+/// times the sum of the activations. False means that the CPU computes something else than its manual says.
+pub(crate) fn probe(kernel: &dyn Kernel, layout: LayoutId) -> bool {
+    let (rows, k, tokens) = (33, 85, 3);
+    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
+    let acts: Vec<i8> = (0..tokens * k).map(|i| (i % 251) as u8 as i8).collect();
+    let Ok(codes) = Codes::new(&codes, rows, k) else {
+        return false;
+    };
+    let Ok(weights) = Packed::pack(codes, layout, Scales::Tensor(1.0)) else {
+        return false;
+    };
+    let mut prepared = PreparedBuf::new();
+    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
+    // All tokens at once take the tiles, one token alone takes the GEMV path.
+    [0..tokens, 1..2].into_iter().all(|range: Range<usize>| {
+        let mut out = vec![0; range.len() * rows];
+        kernel.gemm(GemmArgs {
+            weights: &weights,
+            prepared,
+            rows: 0..rows,
+            tokens: range.clone(),
+            scratch: &mut [],
+            out: &mut out,
+        });
+        range.zip(out.chunks_exact(rows)).all(|(token, out)| {
+            let sum: i32 = acts[token * k..(token + 1) * k]
+                .iter()
+                .map(|a| i32::from(*a))
+                .sum();
+            out.iter()
+                .enumerate()
+                .all(|(row, out)| *out == sum * (1 - (row % 3) as i32))
+        })
+    })
+}

@@ -1,0 +1,296 @@
+//! `vpdpbusd` over [`LayoutId::T5R16`], five weights a byte, decoded in registers.
+//!
+//! A table of 256 bytes in four registers turns a byte into the four 2-bit codes of its digits `u0..u3`: two `vpermi2b`, one for each
+//! half of the table, joined by the byte's top bit. The fifth digit depends on the upper six bits alone (the layout sees to that):
+//! one `vpermb`, which ignores what a 16-bit shift drags into the top bits. From there on it is the kernel of
+//! [`crate::vnni`] with five planes of four columns.
+//!
+//! A block costs 15 instructions for 320 weights where two bits cost 8 for 256: it pays where memory is the limit.
+
+use std::arch::x86_64::{
+    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
+    _mm512_loadu_si512, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
+    _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
+};
+use std::ops::Range;
+
+use trit_kernel::{Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, Unavailable};
+
+use crate::rows16::{self, Call, LANES, broadcast};
+
+/// Row groups that GEMV walks at once.
+const STREAMS: usize = 4;
+/// Tokens of a full GEMM tile.
+const TILE_TOKENS: usize = 8;
+/// How far ahead GEMV asks for weights, in bytes of one stream.
+const AHEAD: usize = 2048;
+
+/// `DECODE[byte]`: the codes of the lower four digits at bits 0, 2, 4, 6.
+static DECODE: [u8; 256] = decode_table();
+/// `FIFTH[byte >> 2]`: the code of the fifth digit.
+static FIFTH: [u8; 64] = fifth_table();
+
+const fn decode_table() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let u = byte % 84;
+        // Bytes that mean nothing are refused when weights are adopted; any entry will do for them.
+        table[byte] =
+            ((u % 3) | ((u / 3 % 3) << 2) | ((u / 9 % 3) << 4) | ((u / 27 % 3) << 6)) as u8;
+        byte += 1;
+    }
+    table
+}
+
+const fn fifth_table() -> [u8; 64] {
+    let mut table = [0; 64];
+    let mut upper = 0;
+    while upper < 64 {
+        table[upper] = (upper * 4 / 84) as u8;
+        upper += 1;
+    }
+    table
+}
+
+/// Proof that the CPU has AVX-512 VBMI and VNNI: made by [`open`] alone.
+struct Vbmi(());
+
+pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
+    cpu.check(Isa::Avx512Vbmi)?;
+    let kernel = Vbmi(());
+    if rows16::probe(&kernel, LayoutId::T5R16) {
+        Ok(Box::new(kernel))
+    } else {
+        Err(Unavailable::Probe(Isa::Avx512Vbmi))
+    }
+}
+
+impl Kernel for Vbmi {
+    fn info(&self) -> &'static KernelInfo {
+        &crate::VBMI
+    }
+
+    fn row_step(&self) -> usize {
+        2 * LANES
+    }
+
+    fn token_step(&self) -> usize {
+        1
+    }
+
+    fn prepared_group_bytes(&self, k: usize) -> usize {
+        rows16::token_bytes(LayoutId::T5R16, k)
+    }
+
+    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        rows16::prepare(LayoutId::T5R16, activations, groups, out);
+    }
+
+    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
+        0
+    }
+
+    fn gemm(&self, args: GemmArgs<'_>) {
+        args.check(self.info(), 0);
+        let mut call = Call::new(LayoutId::T5R16, args);
+        let (groups, tokens) = (call.groups(), call.tokens());
+        if tokens.len() == 1 {
+            rows16::streams(groups, STREAMS, |group, stride, groups| {
+                // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
+                unsafe {
+                    match groups {
+                        STREAMS => gemv_groups::<STREAMS>(&mut call, group, stride),
+                        _ => gemv_groups::<1>(&mut call, group, stride),
+                    }
+                }
+            });
+        } else {
+            rows16::tiles(
+                groups,
+                &tokens,
+                TILE_TOKENS,
+                |group, groups, token, tokens| {
+                    // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
+                    unsafe {
+                        match groups {
+                            2 => tile_of::<2>(&mut call, group, token, tokens),
+                            _ => tile_of::<1>(&mut call, group, token, tokens),
+                        }
+                    }
+                },
+            );
+        }
+    }
+}
+
+/// The tables in registers.
+struct Tables {
+    decode: [__m512i; 4],
+    fifth: __m512i,
+}
+
+impl Tables {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn load() -> Self {
+        let mut decode = [_mm512_setzero_si512(); 4];
+        for i in 0..4 {
+            // SAFETY: the table has 256 bytes, four times 64.
+            decode[i] = unsafe { _mm512_loadu_si512(DECODE.as_ptr().add(64 * i).cast()) };
+        }
+        // SAFETY: the table has 64 bytes.
+        let fifth = unsafe { _mm512_loadu_si512(FIFTH.as_ptr().cast()) };
+        Self { decode, fifth }
+    }
+
+    /// The four lower codes packed in a byte, and the fifth code.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn decode(&self, w: __m512i) -> (__m512i, __m512i) {
+        let low = _mm512_permutex2var_epi8(self.decode[0], w, self.decode[1]);
+        let high = _mm512_permutex2var_epi8(self.decode[2], w, self.decode[3]);
+        let four = _mm512_mask_blend_epi8(_mm512_movepi8_mask(w), low, high);
+        (
+            four,
+            _mm512_permutexvar_epi8(_mm512_srli_epi16::<2>(w), self.fifth),
+        )
+    }
+}
+
+/// The sums of one token for the row groups `group + s · stride`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
+fn gemv_groups<const S: usize>(call: &mut Call<'_>, group: usize, stride: usize) {
+    let token = call.tokens().start;
+    let (acts, act_sum) = call.token(token);
+    let weights: [&[u8]; S] = std::array::from_fn(|s| call.group(group + s * stride));
+    let tables = Tables::load();
+    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+    let mut acc = [[_mm512_setzero_si512(); 4]; S];
+    assert!(acts.len() >= call.blocks * 20 && weights.iter().all(|w| w.len() == call.blocks * 64));
+    for block in 0..call.blocks {
+        for s in 0..S {
+            // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above). A prefetch may name any address.
+            let w = unsafe {
+                let at = weights[s].as_ptr().add(block * 64);
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                _mm512_loadu_si512(at.cast())
+            };
+            let (four, fifth) = tables.decode(w);
+            for p in 0..4 {
+                // SAFETY: `block < blocks`, and the activations have 20 bytes a block (checked above).
+                let act = unsafe { broadcast(acts.as_ptr().add(block * 20 + p * 4)) };
+                acc[s][p] = _mm512_dpbusd_epi32(acc[s][p], _mm512_and_si512(four, masks[p]), act);
+            }
+            // SAFETY: as above.
+            let act = unsafe { broadcast(acts.as_ptr().add(block * 20 + 16)) };
+            // The fifth code stands at bit 0, as those of the first plane do.
+            acc[s][0] = _mm512_dpbusd_epi32(acc[s][0], fifth, act);
+        }
+    }
+    let act_sum = _mm512_set1_epi32(act_sum);
+    for s in 0..S {
+        let [a, b, c, d] = acc[s];
+        // The codes of plane p stood 2p bits too high in every product, so the shifts are exact.
+        let low = _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b));
+        let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d));
+        let sums = _mm512_sub_epi32(_mm512_add_epi32(low, high), act_sum);
+        call.store(group + s * stride, token, sums);
+    }
+}
+
+/// Adds the products of plane `$p` for all tokens of a tile; `$codes` are its codes, one register a row group.
+macro_rules! plane {
+    ($p:literal, $codes:ident, $groups:ident, [$($t:literal)+], $tokens:ident, $block:ident, $acc:ident) => {
+        $(
+            // SAFETY: `$block` is below the number of blocks, and each token has 20 bytes a block (checked by the tile).
+            let act = unsafe { broadcast($tokens[$t].0.as_ptr().add($block * 20 + $p * 4)) };
+            for g in 0..$groups {
+                $acc[$t][g] = _mm512_dpbusd_epi32($acc[$t][g], $codes[g], act);
+            }
+        )+
+    };
+}
+
+/// Shifts plane `$p` of the packed codes `$four` down and masks it.
+macro_rules! codes {
+    ($p:literal, $four:ident, $groups:ident, $mask:ident) => {{
+        let mut codes = $four;
+        for g in 0..$groups {
+            let shifted = if $p == 0 {
+                $four[g]
+            } else {
+                _mm512_srli_epi16::<{ 2 * $p }>($four[g])
+            };
+            codes[g] = _mm512_and_si512(shifted, $mask);
+        }
+        codes
+    }};
+}
+
+/// Tiles with the token indices written out, as in [`crate::vnni`].
+macro_rules! tiles {
+    ($($name:ident: $count:literal = $($t:literal)+;)+) => {
+        /// A tile of `G` row groups and `tokens` tokens, 1 to [`TILE_TOKENS`].
+        #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
+        fn tile_of<const G: usize>(call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
+            match tokens {
+                $($count => $name::<G>(call, group, token),)+
+                _ => unreachable!("tiles have 1 to {TILE_TOKENS} tokens"),
+            }
+        }
+
+        $(
+            #[inline(never)]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
+            fn $name<const G: usize>(call: &mut Call<'_>, group: usize, token: usize) {
+                let mut weights: [&[u8]; G] = [&[]; G];
+                for g in 0..G {
+                    weights[g] = call.group(group + g);
+                    assert!(weights[g].len() == call.blocks * 64);
+                }
+                let tokens: [(&[u8], i32); $count] = [$(call.token(token + $t)),+];
+                assert!(tokens.iter().all(|(acts, _)| acts.len() >= call.blocks * 20));
+                let mask = _mm512_set1_epi8(3);
+                let tables = Tables::load();
+                let mut acc = [[_mm512_setzero_si512(); G]; $count];
+                let mut four = [_mm512_setzero_si512(); G];
+                let mut fifth = [_mm512_setzero_si512(); G];
+                for block in 0..call.blocks {
+                    for g in 0..G {
+                        // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above).
+                        let w = unsafe { _mm512_loadu_si512(weights[g].as_ptr().add(block * 64).cast()) };
+                        (four[g], fifth[g]) = tables.decode(w);
+                    }
+                    let codes = codes!(0, four, G, mask);
+                    plane!(0, codes, G, [$($t)+], tokens, block, acc);
+                    let codes = codes!(1, four, G, mask);
+                    plane!(1, codes, G, [$($t)+], tokens, block, acc);
+                    let codes = codes!(2, four, G, mask);
+                    plane!(2, codes, G, [$($t)+], tokens, block, acc);
+                    let codes = codes!(3, four, G, mask);
+                    plane!(3, codes, G, [$($t)+], tokens, block, acc);
+                    plane!(4, fifth, G, [$($t)+], tokens, block, acc);
+                }
+                $(
+                    let act_sum = _mm512_set1_epi32(tokens[$t].1);
+                    for g in 0..G {
+                        call.store(group + g, token + $t, _mm512_sub_epi32(acc[$t][g], act_sum));
+                    }
+                )+
+            }
+        )+
+    };
+}
+
+tiles! {
+    tile_1: 1 = 0;
+    tile_2: 2 = 0 1;
+    tile_3: 3 = 0 1 2;
+    tile_4: 4 = 0 1 2 3;
+    tile_5: 5 = 0 1 2 3 4;
+    tile_6: 6 = 0 1 2 3 4 5;
+    tile_7: 7 = 0 1 2 3 4 5 6;
+    tile_8: 8 = 0 1 2 3 4 5 6 7;
+}
