@@ -24,6 +24,7 @@ mod dense;
 mod kernel;
 mod layout;
 mod packed;
+mod padded;
 mod quant;
 
 pub use buffer::AlignedBuf;
@@ -33,6 +34,7 @@ pub use dense::{DenseArgs, DenseEntry, DenseFormat, DenseInfo, DenseKernel, Dens
 pub use kernel::{Accuracy, Family, Kernel, KernelEntry, KernelInfo};
 pub use layout::{LayoutId, LayoutSpec, MAX_K};
 pub use packed::{ByteOwner, Codes, PackError, Packed, Scales, Storage};
+pub use padded::PaddedToken;
 pub use quant::{
     ABSMAX_FLOOR, AbsmeanWeights, absmean_codes, activation_scale, quantize_activations,
     quantize_row,

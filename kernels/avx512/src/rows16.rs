@@ -3,39 +3,13 @@
 use std::arch::x86_64::{__m512i, _mm512_set1_epi32, _mm512_storeu_si512};
 use std::ops::Range;
 
-use trit_kernel::{Activations, Codes, GemmArgs, Kernel, LayoutId, Packed, PreparedBuf, Scales};
+use trit_kernel::{
+    Activations, Codes, GemmArgs, Kernel, LayoutId, Packed, PaddedToken, Prepared, PreparedBuf,
+    Scales,
+};
 
 /// Rows that share a 64-byte block.
 pub(crate) const LANES: usize = 16;
-
-/// Bytes of one prepared token: the activations padded with zeros to whole blocks and lines, then a line that begins
-/// with their sum as an i32.
-pub(crate) fn token_bytes(layout: LayoutId, k: usize) -> usize {
-    layout.padded_k(k).next_multiple_of(64) + 64
-}
-
-/// Prepares `tokens` into `out`.
-pub(crate) fn prepare(
-    layout: LayoutId,
-    activations: Activations<'_>,
-    tokens: Range<usize>,
-    out: &mut [u8],
-) {
-    let k = activations.k();
-    let size = token_bytes(layout, k);
-    assert_eq!(out.len(), tokens.len() * size, "prepared size");
-    for (token, out) in tokens.zip(out.chunks_exact_mut(size)) {
-        let (acts, tail) = out.split_at_mut(size - 64);
-        let mut sum = 0i32;
-        for (out, act) in acts.iter_mut().zip(activations.row(token)) {
-            *out = *act as u8;
-            sum += i32::from(*act);
-        }
-        acts[k..].fill(0);
-        tail.fill(0);
-        tail[..4].copy_from_slice(&sum.to_ne_bytes());
-    }
-}
 
 /// One call, split into what the tiles need.
 pub(crate) struct Call<'a> {
@@ -43,8 +17,7 @@ pub(crate) struct Call<'a> {
     group_bytes: usize,
     /// 64-byte blocks of a row group.
     pub(crate) blocks: usize,
-    prepared: &'a [u8],
-    token_bytes: usize,
+    prepared: Prepared<'a>,
     rows: Range<usize>,
     tokens: Range<usize>,
     out: &'a mut [i32],
@@ -57,8 +30,7 @@ impl<'a> Call<'a> {
             weights: args.weights.bytes(),
             group_bytes: layout.group_bytes(k),
             blocks: layout.group_bytes(k) / 64,
-            prepared: args.prepared.bytes(),
-            token_bytes: token_bytes(layout, k),
+            prepared: args.prepared,
             rows: args.rows,
             tokens: args.tokens,
             out: args.out,
@@ -81,11 +53,8 @@ impl<'a> Call<'a> {
     }
 
     /// The activations of one token and their sum.
-    pub(crate) fn token(&self, token: usize) -> (&'a [u8], i32) {
-        let bytes = &self.prepared[token * self.token_bytes..(token + 1) * self.token_bytes];
-        let (acts, tail) = bytes.split_at(self.token_bytes - 64);
-        let sum = i32::from_ne_bytes([tail[0], tail[1], tail[2], tail[3]]);
-        (acts, sum)
+    pub(crate) fn token(&self, token: usize) -> PaddedToken<'a> {
+        PaddedToken::read(self.prepared, token)
     }
 
     /// Stores the sixteen sums of `group` for `token`: straight into the output where all rows are asked for.

@@ -15,7 +15,9 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use trit_kernel::{Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, Unavailable};
+use trit_kernel::{
+    Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Unavailable,
+};
 
 use crate::rows16::{self, Call, LANES, broadcast};
 
@@ -81,11 +83,12 @@ impl Kernel for Vbmi {
     }
 
     fn prepared_group_bytes(&self, k: usize) -> usize {
-        rows16::token_bytes(LayoutId::T5R16, k)
+        PaddedToken::bytes(LayoutId::T5R16.padded_k(k))
     }
 
     fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        rows16::prepare(LayoutId::T5R16, activations, groups, out);
+        let padded_k = LayoutId::T5R16.padded_k(activations.k());
+        PaddedToken::prepare(activations, padded_k, groups, out);
     }
 
     fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
@@ -163,7 +166,7 @@ impl Tables {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
 fn gemv_groups<const S: usize>(call: &mut Call<'_>, group: usize, stride: usize) {
     let token = call.tokens().start;
-    let (acts, act_sum) = call.token(token);
+    let PaddedToken { acts, sum } = call.token(token);
     let weights: [&[u8]; S] = std::array::from_fn(|s| call.group(group + s * stride));
     let tables = Tables::load();
     let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
@@ -189,7 +192,7 @@ fn gemv_groups<const S: usize>(call: &mut Call<'_>, group: usize, stride: usize)
             acc[s][0] = _mm512_dpbusd_epi32(acc[s][0], fifth, act);
         }
     }
-    let act_sum = _mm512_set1_epi32(act_sum);
+    let act_sum = _mm512_set1_epi32(sum);
     for s in 0..S {
         let [a, b, c, d] = acc[s];
         // The codes of plane p stood 2p bits too high in every product, so the shifts are exact.
@@ -205,7 +208,7 @@ macro_rules! plane {
     ($p:literal, $codes:ident, $groups:ident, [$($t:literal)+], $tokens:ident, $block:ident, $acc:ident) => {
         $(
             // SAFETY: `$block` is below the number of blocks, and each token has 20 bytes a block (checked by the tile).
-            let act = unsafe { broadcast($tokens[$t].0.as_ptr().add($block * 20 + $p * 4)) };
+            let act = unsafe { broadcast($tokens[$t].acts.as_ptr().add($block * 20 + $p * 4)) };
             for g in 0..$groups {
                 $acc[$t][g] = _mm512_dpbusd_epi32($acc[$t][g], $codes[g], act);
             }
@@ -250,8 +253,8 @@ macro_rules! tiles {
                     weights[g] = call.group(group + g);
                     assert!(weights[g].len() == call.blocks * 64);
                 }
-                let tokens: [(&[u8], i32); $count] = [$(call.token(token + $t)),+];
-                assert!(tokens.iter().all(|(acts, _)| acts.len() >= call.blocks * 20));
+                let tokens: [PaddedToken<'_>; $count] = [$(call.token(token + $t)),+];
+                assert!(tokens.iter().all(|token| token.acts.len() >= call.blocks * 20));
                 let mask = _mm512_set1_epi8(3);
                 let tables = Tables::load();
                 let mut acc = [[_mm512_setzero_si512(); G]; $count];
@@ -274,7 +277,7 @@ macro_rules! tiles {
                     plane!(4, fifth, G, [$($t)+], tokens, block, acc);
                 }
                 $(
-                    let act_sum = _mm512_set1_epi32(tokens[$t].1);
+                    let act_sum = _mm512_set1_epi32(tokens[$t].sum);
                     for g in 0..G {
                         call.store(group + g, token + $t, _mm512_sub_epi32(acc[$t][g], act_sum));
                     }
