@@ -18,7 +18,7 @@ mod suites;
 pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
 pub use field::{Field, FieldError};
-pub use plan::{Plan, PlannedCell, PlannedPair, Rng, Station};
+pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
 pub use rows::{Cell, Measurement, Results, Side, Status, SummaryRow, TokenRow, Workload};
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
 pub use session::{Probe, SCHEMA, Session};

@@ -4,6 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::Cell;
 
+/// The reason of a cell that was planned and has no sample yet; its status is `skipped`.
+pub const NOT_MEASURED: &str = "not measured yet";
+/// The reason of a cell that has samples while its session goes on, or went on when it was stopped; its status is `ok`.
+pub const UNFINISHED: &str = "unfinished";
+
+/// Whether the last row of a cell says that nothing more will be measured for it.
+pub fn is_final(row: &Cell) -> bool {
+    row.reason != NOT_MEASURED && row.reason != UNFINISHED
+}
+
 /// What a worker has to be for a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -136,12 +136,12 @@ row! {
         subject: String = "What is measured: a kernel id, engine:<kernel id>, program:<name>, probe:<name>.",
         kernel: String = "The kernel id; empty for probes and programs.",
         layout: String = "Packed form of the weights.",
-        weight_bits: Option<f64> = "Stored bits a weight.",
+        weight_bits: Option<f64> = "Stored bits a weight; 8 for the read probe.",
         isa: String = "Instruction set of the kernel.",
         model: String = "Model name or path; synth:<shape> for seeded random weights.",
         model_sha256: String = "SHA-256 of the model file; empty for models made in memory.",
-        rows: Option<u64> = "Output features of the matrix.",
-        k: Option<u64> = "Input features of the matrix.",
+        rows: Option<u64> = "Output features of the matrix; 1 for probes.",
+        k: Option<u64> = "Input features of the matrix; bytes that one call of the read probe reads, half the operations of one call of the peak probe.",
         tokens: Option<u64> = "Tokens in one call.",
         workload: Workload = "What is done.",
         threads: Option<u64> = "Threads of the team.",
@@ -173,6 +173,10 @@ row! {
         steal_ns: Option<u64> = "Time the hypervisor took from this machine meanwhile.",
         involuntary_switches: Option<u64> = "Involuntary context switches meanwhile.",
         frequency_khz: Option<u64> = "Clock of the first CPU after the slice, where readable.",
+        load_ns: Option<u64> = "Time the worker took to load the model; on the first sample of each worker.",
+        peak_rss_bytes: Option<u64> = "VmHWM of the worker over the visit, where it can be reset.",
+        rss_anon_bytes: Option<u64> = "Anonymous part of the resident set after the visit.",
+        rss_file_bytes: Option<u64> = "File-backed part of the resident set after the visit.",
     }
 }
 

@@ -1,4 +1,6 @@
 //! The record of a session: what is written is read back, whatever the text, and a torn line costs itself alone.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 
 use proptest::prelude::*;
