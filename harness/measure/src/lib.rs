@@ -5,7 +5,11 @@
 //! only. The system calls, and all unsafe code of the crate, are in [`sys`].
 #![deny(unsafe_code)]
 
+mod cgroup;
 mod clock;
+mod cpuinfo;
+mod evidence;
+mod memory;
 mod roots;
 #[expect(
     unsafe_code,
@@ -13,11 +17,19 @@ mod roots;
 )]
 pub mod sys;
 mod team;
+mod threads;
 mod topology;
 
+pub use cgroup::{Cgroup, cgroup};
 pub use clock::{Clock, FakeClock, MonotonicClock};
+pub use evidence::{
+    CpuTimes, Evidence, SystemTimes, children_times, cpu_times, frequency_khz, load_average,
+    steal_ns, throttle_count,
+};
+pub use memory::{Memory, Pss, memory, pss, reset_peak_rss};
 pub use roots::Roots;
 pub use sys::columns::{ColumnsMut, columns};
 pub use sys::team::Team;
 pub use team::{MAX_THREADS, TeamError, TeamOptions, share};
+pub use threads::default_threads;
 pub use topology::cpu_order;

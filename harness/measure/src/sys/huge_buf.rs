@@ -2,8 +2,11 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use memmap2::MmapMut;
+
+use crate::roots::text;
 
 /// Bytes of a transparent huge page on x86-64, and on arm64 with 4 KiB base pages.
 const HUGE: usize = 2 << 20;
@@ -96,6 +99,14 @@ impl HugeBuf {
         &mut self.map[self.range.clone()]
     }
 
+    /// Bytes of the buffer that lie on huge pages now, from `/proc/self/smaps`; `None` where that is not told. Slow: for
+    /// facts about a run, not for samples.
+    pub fn huge_bytes(&self) -> Option<u64> {
+        let smaps = text(Path::new("/proc/self/smaps"))?;
+        let start = self.bytes().as_ptr() as u64;
+        Some(huge_bytes_in(&smaps, start..start + self.len() as u64))
+    }
+
     /// Makes every page present by writing a zero to its first byte. The content is lost where it was not zero:
     /// call it on a fresh buffer.
     pub fn touch(&mut self) {
@@ -107,9 +118,50 @@ impl HugeBuf {
     }
 }
 
+/// The sum of `AnonHugePages` over the areas of `smaps` that begin inside of `range`.
+///
+/// The part of a buffer that was advised is an area that begins where the buffer begins, for areas of different
+/// advice are not merged, and the slack behind each buffer is not advised.
+fn huge_bytes_in(smaps: &str, range: Range<u64>) -> u64 {
+    let mut sum = 0;
+    let mut inside = false;
+    for line in smaps.lines() {
+        if let Some(kib) = line.strip_prefix("AnonHugePages:") {
+            let kib = kib
+                .trim()
+                .trim_end_matches("kB")
+                .trim_end()
+                .parse()
+                .unwrap_or(0u64);
+            sum += if inside { kib.saturating_mul(1024) } else { 0 };
+        } else if let Some(start) = area_start(line) {
+            inside = range.contains(&start);
+        }
+    }
+    sum
+}
+
+/// The first address of an area, from the line that opens it: `7f12-7f34 rw-p ...`.
+fn area_start(line: &str) -> Option<u64> {
+    let (start, rest) = line.split_once('-')?;
+    rest.split_once(' ')?;
+    u64::from_str_radix(start, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn huge_pages_are_counted_inside_the_buffer_only() {
+        let smaps = "1000-200000 rw-p 00000000 00:00 0\nRss: 5 kB\nAnonHugePages:   2048 kB\n\
+            200000-600000 rw-p 00000000 00:00 0 [anon: a-b c]\nAnonHugePages:   4096 kB\nVmFlags: rd wr hg\n\
+            600000-800000 rw-p 00000000 00:00 0\nAnonHugePages:      0 kB\n\
+            800000-a00000 rw-p 00000000 00:00 0\nAnonHugePages:   6144 kB\n";
+        assert_eq!(huge_bytes_in(smaps, 0x20_0000..0x70_0000), 4096 << 10);
+        assert_eq!(huge_bytes_in(smaps, 0x20_0000..0x80_0001), 10_240 << 10);
+        assert_eq!(huge_bytes_in("", 0..u64::MAX), 0);
+    }
 
     #[test]
     fn is_zero_aligned_and_writable() {

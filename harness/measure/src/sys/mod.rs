@@ -5,6 +5,7 @@ pub(crate) mod columns;
 mod file_map;
 mod huge_buf;
 pub(crate) mod team;
+pub(crate) mod usage;
 
 pub use file_map::FileMap;
 pub use huge_buf::{HugeBuf, Pages};

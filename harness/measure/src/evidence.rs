@@ -1,0 +1,338 @@
+//! What happened to this process and its machine besides the work: the evidence by which a sample is trusted or not.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+use crate::roots::{cpu_list, number, text};
+use crate::sys::affinity;
+use crate::sys::usage::{Whose, ticks_per_second, usage};
+use crate::{Roots, cpuinfo};
+
+/// CPU time, context switches and page faults of all threads of a process.
+///
+/// The sum of both times is exact to the microsecond; on kernels without full accounting how it divides into user and
+/// system time is extrapolated from timer ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTimes {
+    /// In the program.
+    pub user_ns: u64,
+    /// In the kernel on behalf of it.
+    pub system_ns: u64,
+    /// It waited for something.
+    pub voluntary_switches: u64,
+    /// Somebody else got the CPU.
+    pub involuntary_switches: u64,
+    /// Pages that became present without reading anything.
+    pub minor_faults: u64,
+    /// Pages that had to be read.
+    pub major_faults: u64,
+}
+
+impl CpuTimes {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        // The kernel's extrapolation may take a few microseconds from one kind of time and give them to the other.
+        Self {
+            user_ns: self.user_ns.saturating_sub(earlier.user_ns),
+            system_ns: self.system_ns.saturating_sub(earlier.system_ns),
+            voluntary_switches: self
+                .voluntary_switches
+                .saturating_sub(earlier.voluntary_switches),
+            involuntary_switches: self
+                .involuntary_switches
+                .saturating_sub(earlier.involuntary_switches),
+            minor_faults: self.minor_faults.saturating_sub(earlier.minor_faults),
+            major_faults: self.major_faults.saturating_sub(earlier.major_faults),
+        }
+    }
+}
+
+/// CPU time and switches of this process so far, from `getrusage`.
+///
+/// # Panics
+/// Never on a POSIX system: the call has no way to fail there.
+pub fn cpu_times() -> CpuTimes {
+    usage(Whose::Process).expect("getrusage of the own process cannot fail")
+}
+
+/// CPU time and switches of all children that have ended; for programs that are measured from outside.
+pub fn children_times() -> Option<CpuTimes> {
+    usage(Whose::Children)
+}
+
+/// How all CPUs of the machine spent their time since it was started, from `/proc/stat`. Counted in ticks: usually
+/// 10 ms, so a shorter slice shows 0 or 10 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemTimes {
+    /// Any process or the kernel ran.
+    pub busy_ns: u64,
+    /// Nothing to do, waiting for a disk included.
+    pub idle_ns: u64,
+    /// We could have run, but the hypervisor ran somebody else.
+    pub steal_ns: u64,
+}
+
+impl SystemTimes {
+    /// The times as files under `roots` tell.
+    pub fn read(roots: &Roots) -> Option<Self> {
+        Self::parse(&text(&roots.proc.join("stat"))?, ticks_per_second())
+    }
+
+    fn parse(stat: &str, ticks: u64) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks_of: Vec<u64> = line
+            .split_ascii_whitespace()
+            .map(|word| word.parse().ok())
+            .collect::<Option<_>>()?;
+        // user nice system idle iowait irq softirq steal guest guest_nice, see proc(5). Guests are part of user.
+        let [user, nice, system, idle, iowait, irq, softirq, steal] = *ticks_of.get(..8)? else {
+            return None;
+        };
+        let ns = |parts: &[u64]| -> Option<u64> {
+            let sum = parts
+                .iter()
+                .try_fold(0u64, |sum, &part| sum.checked_add(part))?;
+            sum.checked_mul(1_000_000_000 / ticks)
+        };
+        Some(Self {
+            busy_ns: ns(&[user, nice, system, irq, softirq])?,
+            idle_ns: ns(&[idle, iowait])?,
+            steal_ns: ns(&[steal])?,
+        })
+    }
+}
+
+/// Time that the hypervisor took from all CPUs of this machine so far; `None` where it is not told. On a machine
+/// that is not virtual it is 0.
+pub fn steal_ns() -> Option<u64> {
+    SystemTimes::read(&Roots::default()).map(|times| times.steal_ns)
+}
+
+/// The present clock rate of the first CPU that this process may use.
+///
+/// From `cpufreq`, else from `/proc/cpuinfo` where the processor counts its cycles (`aperfmperf`). In most virtual
+/// machines neither exists; what `/proc/cpuinfo` says there is a constant and no measurement, so it is `None`.
+pub fn frequency_khz() -> Option<u64> {
+    let first = affinity::process_cpus()
+        .and_then(|cpus| cpus.first().copied())
+        .unwrap_or(0);
+    frequency(&Roots::default(), first)
+}
+
+fn frequency(roots: &Roots, cpu: usize) -> Option<u64> {
+    let cpufreq = roots.sys.join(format!(
+        "devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"
+    ));
+    number(&cpufreq).filter(|&khz| khz > 0).or_else(|| {
+        let info = text(&roots.proc.join("cpuinfo"))?;
+        let block = cpuinfo::processor(&info, cpu)?;
+        cpuinfo::flags(block)
+            .any(|flag| flag == "aperfmperf")
+            .then_some(())?;
+        let mhz: f64 = cpuinfo::field(block, "cpu MHz")?.parse().ok()?;
+        (mhz.is_finite() && mhz > 0.0).then(|| (mhz * 1000.0).round() as u64)
+    })
+}
+
+/// How often a core or a package was slowed down for its temperature, all of them together, since the machine was
+/// started; `None` where nobody counts (virtual machines, AMD).
+pub fn throttle_count() -> Option<u64> {
+    throttles(&Roots::default())
+}
+
+fn throttles(roots: &Roots) -> Option<u64> {
+    let cpus = roots.sys.join("devices/system/cpu");
+    let online = text(&cpus.join("online")).and_then(|list| cpu_list(&list))?;
+    let counts = online.iter().flat_map(|cpu| {
+        ["core_throttle_count", "package_throttle_count"]
+            .map(|name| number::<u64>(&cpus.join(format!("cpu{cpu}/thermal_throttle/{name}"))))
+    });
+    counts.flatten().reduce(u64::saturating_add)
+}
+
+/// The load averages of the last 1, 5 and 15 minutes.
+pub fn load_average() -> Option<[f64; 3]> {
+    load(&Roots::default())
+}
+
+fn load(roots: &Roots) -> Option<[f64; 3]> {
+    let line = text(&roots.proc.join("loadavg"))?;
+    let mut words = line
+        .split_ascii_whitespace()
+        .map(|word| word.parse::<f64>().ok());
+    let mut next = || words.next().flatten().filter(|load| load.is_finite());
+    Some([next()?, next()?, next()?])
+}
+
+/// Everything that is recorded about a sample besides its time. Read once before and once after, outside of the
+/// time: reading takes some 50 to 200 microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Of this process.
+    pub cpu: CpuTimes,
+    /// Of the machine ([`steal_ns`]).
+    pub steal_ns: Option<u64>,
+    /// Of the control group ([`Cgroup::throttled_ns`]).
+    pub throttled_ns: Option<u64>,
+    /// Of the machine ([`throttle_count`]).
+    pub throttle_count: Option<u64>,
+    /// The clock rate when this was read ([`frequency_khz`]).
+    pub frequency_khz: Option<u64>,
+}
+
+impl Evidence {
+    /// The counters now.
+    pub fn now() -> Self {
+        let roots = Roots::default();
+        Self {
+            cpu: cpu_times(),
+            steal_ns: steal_ns(),
+            throttled_ns: Cgroup::read(&roots).throttled_ns,
+            throttle_count: throttles(&roots),
+            frequency_khz: frequency_khz(),
+        }
+    }
+
+    /// What was added since `earlier`; the clock rate is the later one. A counter that went back (it was reset, or
+    /// the process moved to another group) is missing.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let added = |now: Option<u64>, then: Option<u64>| now?.checked_sub(then?);
+        Self {
+            cpu: self.cpu.since(&earlier.cpu),
+            steal_ns: added(self.steal_ns, earlier.steal_ns),
+            throttled_ns: added(self.throttled_ns, earlier.throttled_ns),
+            throttle_count: added(self.throttle_count, earlier.throttle_count),
+            frequency_khz: self.frequency_khz,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn write(roots: &Roots, path: &str, text: &str) {
+        let path = roots.proc.parent().unwrap().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn stat_is_read() {
+        let stat = "cpu  2651 1 2461 437235 408 2 39 9 700 0\ncpu0 1 1 1 1 1 1 1 1 1 1\nintr 5\n";
+        let times = SystemTimes::parse(stat, 100).unwrap();
+        assert_eq!(times.steal_ns, 90_000_000);
+        assert_eq!(times.busy_ns, (2651 + 1 + 2461 + 2 + 39) * 10_000_000);
+        assert_eq!(times.idle_ns, (437_235 + 408) * 10_000_000);
+        for bad in [
+            "",
+            "cpu 1 2 3 4 5 6 7\n",
+            "cpu 1 2 3 4 5 6 7 x\n",
+            "cpu0 1 2 3 4 5 6 7 8\n",
+            "cpu 1 2 3 4 5 6 7 -8",
+        ] {
+            assert_eq!(SystemTimes::parse(bad, 100), None, "{bad}");
+        }
+        assert_eq!(
+            SystemTimes::parse("cpu 18446744073709551615 1 1 1 1 1 1 1", 100),
+            None
+        );
+    }
+
+    #[test]
+    fn frequency_is_measured_or_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::under(dir.path());
+        assert_eq!(frequency(&roots, 0), None);
+        write(
+            &roots,
+            "proc/cpuinfo",
+            "processor : 0\ncpu MHz : 2596.098\nflags : fpu hypervisor\n",
+        );
+        assert_eq!(frequency(&roots, 0), None, "a constant is no measurement");
+        write(
+            &roots,
+            "proc/cpuinfo",
+            "processor : 0\ncpu MHz : 800.0\nflags : aperfmperf\n\nprocessor : 1\ncpu MHz : 3456.789\nflags : fpu aperfmperf\n",
+        );
+        assert_eq!(frequency(&roots, 1), Some(3_456_789));
+        assert_eq!(frequency(&roots, 2), None);
+        write(
+            &roots,
+            "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq",
+            "3400000\n",
+        );
+        assert_eq!(frequency(&roots, 1), Some(3_400_000));
+    }
+
+    #[test]
+    fn throttles_are_added_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::under(dir.path());
+        assert_eq!(throttles(&roots), None);
+        write(&roots, "sys/devices/system/cpu/online", "0-1\n");
+        assert_eq!(throttles(&roots), None);
+        write(
+            &roots,
+            "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count",
+            "3\n",
+        );
+        write(
+            &roots,
+            "sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count",
+            "4\n",
+        );
+        assert_eq!(throttles(&roots), Some(7));
+    }
+
+    #[test]
+    fn loads() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::under(dir.path());
+        assert_eq!(load(&roots), None);
+        write(&roots, "proc/loadavg", "0.25 1.00 12.5 1/123 4567\n");
+        assert_eq!(load(&roots), Some([0.25, 1.0, 12.5]));
+        write(&roots, "proc/loadavg", "0.25 nan 12.5\n");
+        assert_eq!(load(&roots), None);
+    }
+
+    #[test]
+    fn what_was_added() {
+        let at = |n: u64| Evidence {
+            cpu: CpuTimes {
+                user_ns: n,
+                involuntary_switches: 2 * n,
+                ..CpuTimes::default()
+            },
+            steal_ns: Some(3 * n),
+            throttled_ns: None,
+            throttle_count: Some(100 - n),
+            frequency_khz: Some(n),
+        };
+        let added = at(9).since(&at(5));
+        assert_eq!((added.cpu.user_ns, added.cpu.involuntary_switches), (4, 8));
+        assert_eq!((added.steal_ns, added.throttled_ns), (Some(12), None));
+        assert_eq!(added.throttle_count, None, "went back");
+        assert_eq!(added.frequency_khz, Some(9));
+    }
+
+    #[test]
+    fn work_costs_cpu_time() {
+        let before = Evidence::now();
+        let mut x = 1u64;
+        while cpu_times().since(&before.cpu).user_ns + cpu_times().since(&before.cpu).system_ns
+            < 2_000_000
+        {
+            for _ in 0..10_000 {
+                x = std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+            }
+        }
+        let after = Evidence::now().since(&before);
+        assert!(after.cpu.user_ns + after.cpu.system_ns >= 2_000_000);
+        assert_eq!(after.steal_ns.is_some(), steal_ns().is_some());
+    }
+}
