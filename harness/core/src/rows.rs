@@ -153,6 +153,8 @@ row! {
         depth: Option<u64> = "Tokens already in the KV cache when timing starts.",
         batch: Option<u64> = "Sequences decoded together.",
         ubatch: Option<u64> = "Tokens of one prefill chunk.",
+        bytes_per_call: Option<u64> = "Bytes that one call of a model has to read: weights (ternary ones at most 2.0 bits each), head, KV at the mean position, an embedding row; empty for single kernels, whose shape says it.",
+        ops_per_call: Option<u64> = "Operations of one call of a model, a multiply and an add being two; empty for single kernels.",
     }
 }
 
@@ -165,7 +167,7 @@ row! {
         side: Side = "Side of the pair, or empty.",
         sample: u64 = "Position within the block, from 0.",
         pair: String = "The other cell of the pair, or empty.",
-        iterations: u64 = "Calls in the slice; the times are of the whole slice.",
+        iterations: u64 = "Calls in the slice (decode: tokens, prefill: prompts); the times are of the whole slice.",
         time_ns: u64 = "Wall time of the slice, prepare included.",
         prepare_ns: Option<u64> = "Part of it spent preparing activations, where it is measured.",
         user_ns: Option<u64> = "User CPU time of the slice.",
