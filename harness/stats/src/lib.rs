@@ -41,7 +41,9 @@ pub use power::{blocks_needed, minimal_detectable_effect};
 pub use proportion::{binomial_interval, binomial_upper_bound, wilson};
 pub use rank_sum::{RankSum, hodges_lehmann_shift, mann_whitney};
 pub use rng::Rng;
-pub use series::{autocorrelation, effective_n, merge_adjacent};
+pub use series::{
+    autocorrelation, dependent_median_interval, effective_n, effective_n_of_median, merge_adjacent,
+};
 pub use sign_flip::sign_flip;
 pub use signed_rank::{
     SIGNED_RANK_EXACT, hodges_lehmann, hodges_lehmann_interval, signed_rank, signed_rank_critical,
