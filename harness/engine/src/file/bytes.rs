@@ -1,0 +1,90 @@
+//! Bytes of a model file: mapped, or held in memory.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use trit_kernel::{AlignedBuf, ByteOwner};
+use trit_measure::sys::FileMap;
+
+use super::error::{FileError, FileName};
+
+/// What holds the bytes of one file.
+enum Held {
+    Map(FileMap),
+    Heap(Vec<u8>),
+    Lines(AlignedBuf),
+}
+
+impl ByteOwner for Held {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Map(map) => map.bytes(),
+            Self::Heap(bytes) => bytes,
+            Self::Lines(buf) => buf.bytes(),
+        }
+    }
+}
+
+/// A range of a file's bytes. Cloning shares them.
+#[derive(Clone)]
+pub(crate) struct Bytes {
+    owner: Arc<Held>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// Maps a whole file.
+    pub(crate) fn map(path: &Path) -> Result<Self, FileError> {
+        let file = FileName::of(path);
+        let handle = std::fs::File::open(path).map_err(|e| file.io("open", e))?;
+        FileMap::of(&handle)
+            .map(|map| Self::new(Held::Map(map)))
+            .map_err(|e| file.io("map", e))
+    }
+
+    pub(crate) fn from_vec(bytes: Vec<u8>) -> Self {
+        Self::new(Held::Heap(bytes))
+    }
+
+    pub(crate) fn from_lines(buf: AlignedBuf) -> Self {
+        Self::new(Held::Lines(buf))
+    }
+
+    fn new(held: Held) -> Self {
+        let range = 0..held.bytes().len();
+        Self {
+            owner: Arc::new(held),
+            range,
+        }
+    }
+
+    pub(crate) fn get(&self) -> &[u8] {
+        &self.owner.bytes()[self.range.clone()]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// A range inside of this one; `None` when it is not inside.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Option<Self> {
+        let inside = range.start <= range.end && range.end <= self.range.len();
+        inside.then(|| Self {
+            owner: Arc::clone(&self.owner),
+            range: self.range.start + range.start..self.range.start + range.end,
+        })
+    }
+
+    /// The owner and the range inside of it, to lend to a packed matrix.
+    pub(crate) fn lend(&self) -> (Arc<dyn ByteOwner>, Range<usize>) {
+        (Arc::clone(&self.owner) as _, self.range.clone())
+    }
+
+    /// Gives the pages of this range back to the system, where they are a map's.
+    pub(crate) fn release(&self) {
+        if let Held::Map(map) = &*self.owner {
+            map.release(self.range.clone());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Matrices of floats: embedding and head.
+
+use half::{bf16, f16};
+use serde::Serialize;
+
+use super::bytes::Bytes;
+use super::error::{FileError, FileName};
+
+/// Element types of embedding, head and norms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum FloatType {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    #[serde(rename = "BF16")]
+    Bf16,
+    /// Blocks of 32: an f16 scale `d`, 32 int8 `q`; `d · q`. 34 bytes.
+    #[serde(rename = "Q8_0")]
+    Q8_0,
+    /// Blocks of 256: low 4 bits, high 2 bits, 16 int8 scales, an f16 scale; `d · sc · (q − 32)`. 210 bytes.
+    #[serde(rename = "Q6_K")]
+    Q6K,
+    /// Blocks of 32: an f16 scale `d`, 16 bytes of nibbles (low ones first); `d · (q − 8)`. 18 bytes.
+    #[serde(rename = "Q4_0")]
+    Q4_0,
+}
+
+impl FloatType {
+    /// Its name in ggml.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q6K => "Q6_K",
+            Self::Q4_0 => "Q4_0",
+        }
+    }
+
+    /// Elements a block and bytes a block.
+    pub const fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::Bf16 => (1, 2),
+            Self::Q8_0 => (32, 34),
+            Self::Q6K => (256, 210),
+            Self::Q4_0 => (32, 18),
+        }
+    }
+
+    /// Bytes of a row of `cols` elements; `None` when they are not whole blocks or the size overflows.
+    pub fn row_bytes(self, cols: usize) -> Option<usize> {
+        let (elements, bytes) = self.block();
+        cols.is_multiple_of(elements)
+            .then(|| (cols / elements).checked_mul(bytes))
+            .flatten()
+    }
+
+    /// Decodes whole blocks: `bytes` holds `out.len()` elements.
+    ///
+    /// # Panics
+    /// When the lengths do not fit each other.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(self.row_bytes(out.len()), Some(bytes.len()), "{self:?}");
+        let (elements, size) = self.block();
+        let blocks = out.chunks_exact_mut(elements).zip(bytes.chunks_exact(size));
+        match self {
+            Self::F32 => {
+                blocks.for_each(|(o, b)| o[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            }
+            Self::F16 => blocks.for_each(|(o, b)| o[0] = half_at(b, 0)),
+            Self::Bf16 => {
+                blocks.for_each(|(o, b)| o[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32());
+            }
+            Self::Q8_0 => blocks.for_each(|(out, block)| {
+                let d = half_at(block, 0);
+                for (o, q) in out.iter_mut().zip(&block[2..]) {
+                    *o = d * f32::from(*q as i8);
+                }
+            }),
+            Self::Q4_0 => blocks.for_each(|(out, block)| {
+                let d = half_at(block, 0);
+                for (j, byte) in block[2..].iter().enumerate() {
+                    out[j] = d * (f32::from(byte & 15) - 8.0);
+                    out[j + 16] = d * (f32::from(byte >> 4) - 8.0);
+                }
+            }),
+            Self::Q6K => blocks.for_each(|(out, block)| q6k_block(block, out)),
+        }
+    }
+}
+
+fn half_at(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+/// One `Q6_K` block: ql\[128\], qh\[64\], int8 scales\[16\], f16 d. Each half of 128 elements takes 64 bytes of ql, 32 of qh and
+/// 8 scales; element `32·g + l` of a half has its low nibble in `ql[32·(g % 2) + l]` (high nibble for g ≥ 2), its two high
+/// bits in `qh[l]` at `2·g`, and scale `2·g + l / 16`.
+fn q6k_block(block: &[u8], out: &mut [f32]) {
+    let d = half_at(block, 208);
+    for half in 0..2 {
+        let low = &block[64 * half..64 * half + 64];
+        let high = &block[128 + 32 * half..128 + 32 * half + 32];
+        let scales = &block[192 + 8 * half..192 + 8 * half + 8];
+        for group in 0..4 {
+            for l in 0..32 {
+                let nibble = low[32 * (group % 2) + l] >> (4 * (group / 2)) & 15;
+                let bits = high[l] >> (2 * group) & 3;
+                let q = i32::from(nibble | bits << 4) - 32;
+                let scale = d * f32::from(scales[2 * group + l / 16] as i8);
+                out[128 * half + 32 * group + l] = scale * q as f32;
+            }
+        }
+    }
+}
+
+/// A row-major matrix of floats over the bytes of a file, or generated.
+#[derive(Clone)]
+pub struct FloatMatrix {
+    rows: usize,
+    cols: usize,
+    dtype: FloatType,
+    bytes: Bytes,
+}
+
+impl std::fmt::Debug for FloatMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "FloatMatrix({} x {}, {})",
+            self.rows,
+            self.cols,
+            self.dtype.name()
+        )
+    }
+}
+
+impl FloatMatrix {
+    /// `None` when `bytes` are not exactly `rows` x `cols` of `dtype`.
+    pub(crate) fn new(rows: usize, cols: usize, dtype: FloatType, bytes: Bytes) -> Option<Self> {
+        let size = dtype.row_bytes(cols)?.checked_mul(rows)?;
+        (size == bytes.len()).then_some(Self {
+            rows,
+            cols,
+            dtype,
+            bytes,
+        })
+    }
+
+    /// Rows: tokens of the vocabulary.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: the hidden size.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> FloatType {
+        self.dtype
+    }
+
+    /// Bytes of the whole matrix.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get()
+    }
+
+    /// Writes row `row` into `out`, which has [`Self::cols`] elements.
+    ///
+    /// # Panics
+    /// When `row` is outside of the matrix or `out` has another length.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "row {row}");
+        let size = self.bytes.len() / self.rows;
+        self.dtype
+            .decode(&self.bytes.get()[row * size..(row + 1) * size], out);
+    }
+
+    /// The matrix as it lies in the file, when it is F32 and aligned for it.
+    pub fn f32(&self) -> Option<&[f32]> {
+        self.view(FloatType::F32)
+    }
+
+    /// The matrix as it lies in the file, when it is F16 and aligned for it.
+    pub fn f16(&self) -> Option<&[f16]> {
+        self.view(FloatType::F16)
+    }
+
+    /// The matrix as it lies in the file, when it is BF16 and aligned for it.
+    pub fn bf16(&self) -> Option<&[bf16]> {
+        self.view(FloatType::Bf16)
+    }
+
+    fn view<T: bytemuck::Pod>(&self, dtype: FloatType) -> Option<&[T]> {
+        // Files are little-endian: on a machine that is not, only decoding row by row is right.
+        (self.dtype == dtype && cfg!(target_endian = "little"))
+            .then(|| bytemuck::try_cast_slice(self.bytes.get()).ok())
+            .flatten()
+    }
+
+    /// Gives the pages of the matrix back to the system, where they are a map's (after a copy in another type was made).
+    pub fn release(&self) {
+        self.bytes.release();
+    }
+}
+
+/// Decodes a vector whose values must be finite.
+pub(crate) fn finite_vector(
+    file: &FileName,
+    name: &str,
+    dtype: FloatType,
+    bytes: &[u8],
+) -> Result<Vec<f32>, FileError> {
+    let (elements, size) = dtype.block();
+    let mut out = vec![0.0; bytes.len() / size * elements];
+    dtype.decode(bytes, &mut out);
+    match out.iter().position(|v| !v.is_finite()) {
+        None => Ok(out),
+        Some(at) => Err(file.invalid(name, format!("element {at} is not a finite number"))),
+    }
+}
