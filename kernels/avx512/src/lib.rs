@@ -67,3 +67,14 @@ mod open {
 
     pub(crate) use vnni as vbmi;
 }
+
+#[cfg(test)]
+mod tests {
+    mod vnni {
+        trit_conformance::kernel_tests!(crate::VNNI_ENTRY);
+    }
+
+    mod vbmi {
+        trit_conformance::kernel_tests!(crate::VBMI_ENTRY);
+    }
+}

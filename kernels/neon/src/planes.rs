@@ -1,0 +1,86 @@
+//! What the NEON kernels share: rows of [`LayoutId::I2S`], the planes of a register, the walk over tiles, the probe.
+
+use std::arch::aarch64::{uint8x16_t, vandq_u8, vdupq_n_u8, vld1q_u8, vshrq_n_u8};
+use std::ops::Range;
+
+use trit_kernel::{Activations, Codes, GemmArgs, Kernel, LayoutId, Packed, PreparedBuf, Scales};
+
+/// Columns of a block, and the activations it meets.
+pub(crate) const BLOCK: usize = 128;
+/// Bytes of a block of one row.
+pub(crate) const BLOCK_BYTES: usize = 32;
+
+/// The bytes of `R` rows from `row` on.
+pub(crate) fn rows<const R: usize>(weights: &Packed, row: usize) -> [&[u8]; R] {
+    let bytes = LayoutId::I2S.group_bytes(weights.k());
+    std::array::from_fn(|r| &weights.bytes()[(row + r) * bytes..(row + r + 1) * bytes])
+}
+
+/// Sixteen bytes of a row.
+///
+/// # Panics
+/// When fewer are there.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn load(bytes: &[u8], at: usize) -> uint8x16_t {
+    let bytes = &bytes[at..at + 16];
+    // SAFETY: the slice has sixteen bytes.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
+}
+
+/// The codes of the four planes of sixteen packed bytes: plane `q` holds the columns 32 q further on.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn planes(packed: uint8x16_t) -> [uint8x16_t; 4] {
+    let mask = vdupq_n_u8(3);
+    [
+        vshrq_n_u8::<6>(packed),
+        vandq_u8(vshrq_n_u8::<4>(packed), mask),
+        vandq_u8(vshrq_n_u8::<2>(packed), mask),
+        vandq_u8(packed, mask),
+    ]
+}
+
+/// Cuts `range` into pieces of `step` and visits the odd ones at the end singly: `visit(start, whole)`.
+pub(crate) fn pieces(range: Range<usize>, step: usize, mut visit: impl FnMut(usize, bool)) {
+    let whole = range.len() / step * step;
+    for start in (range.start..range.start + whole).step_by(step) {
+        visit(start, true);
+    }
+    for start in range.start + whole..range.end {
+        visit(start, false);
+    }
+}
+
+/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
+/// times the sum of the activations. False means that the CPU computes something else than its manual says.
+pub(crate) fn probe(kernel: &dyn Kernel) -> bool {
+    let (rows, k, tokens) = (7, 150, 5);
+    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
+    let acts: Vec<i8> = (0..tokens * k).map(|i| (i % 251) as u8 as i8).collect();
+    let Ok(codes) = Codes::new(&codes, rows, k) else {
+        return false;
+    };
+    let Ok(weights) = Packed::pack(codes, LayoutId::I2S, Scales::Tensor(1.0)) else {
+        return false;
+    };
+    let mut prepared = PreparedBuf::new();
+    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
+    let mut out = vec![0; tokens * rows];
+    kernel.gemm(GemmArgs {
+        weights: &weights,
+        prepared,
+        rows: 0..rows,
+        tokens: 0..tokens,
+        scratch: &mut [],
+        out: &mut out,
+    });
+    out.chunks_exact(rows)
+        .zip(acts.chunks_exact(k))
+        .all(|(out, acts)| {
+            let sum: i32 = acts.iter().map(|a| i32::from(*a)).sum();
+            out.iter()
+                .enumerate()
+                .all(|(row, out)| *out == sum * (1 - (row % 3) as i32))
+        })
+}
