@@ -9,6 +9,7 @@ mod cgroup;
 mod clock;
 mod cpuinfo;
 mod evidence;
+mod machine;
 mod memory;
 mod roots;
 #[expect(
@@ -25,6 +26,9 @@ pub use clock::{Clock, FakeClock, MonotonicClock};
 pub use evidence::{
     CpuTimes, Evidence, SystemTimes, children_times, cpu_times, frequency_khz, load_average,
     steal_ns, throttle_count,
+};
+pub use machine::{
+    Build, Cache, CpuFacts, Host, Limits, Machine, MemoryFacts, Virtualization, machine,
 };
 pub use memory::{Memory, Pss, memory, pss, reset_peak_rss};
 pub use roots::Roots;

@@ -2,11 +2,15 @@
 
 pub mod affinity;
 pub(crate) mod columns;
+mod cpuid;
 mod file_map;
 mod huge_buf;
+pub mod interrupt;
+pub mod process;
 pub(crate) mod team;
 pub(crate) mod usage;
 
+pub(crate) use cpuid::hypervisor_signature;
 pub use file_map::FileMap;
 pub use huge_buf::{HugeBuf, Pages};
 
