@@ -12,7 +12,8 @@ pub struct Cgroup {
     pub cpu_quota: Option<f64>,
     /// Bytes of memory it may use; `None` without a limit.
     pub memory_limit_bytes: Option<u64>,
-    /// Time for which the group was kept from running because its quota was used up, so far; `None` when unknown.
+    /// Time for which our group, or one above it, was kept from running because its quota was used up, so far;
+    /// `None` when unknown.
     pub throttled_ns: Option<u64>,
 }
 
@@ -37,7 +38,7 @@ impl Cgroup {
                 .levels()
                 .filter_map(|level| level.memory_limit())
                 .min(),
-            throttled_ns: cpu.levels().find_map(|level| level.throttled_ns()),
+            throttled_ns: ThrottledTime::of(&cpu).read(),
         }
     }
 }
@@ -48,6 +49,31 @@ struct Place {
 }
 
 struct Level<'a>(&'a Path);
+
+/// The files that tell for how long our group and those above it were kept from running.
+pub(crate) struct ThrottledTime(Vec<PathBuf>);
+
+impl ThrottledTime {
+    pub(crate) fn find(roots: &Roots) -> Self {
+        let list = text(&roots.proc.join("self/cgroup")).unwrap_or_default();
+        Self::of(&Place::find(roots, &list, "cpu"))
+    }
+
+    fn of(cpu: &Place) -> Self {
+        let telling = cpu.levels().filter(|level| level.throttled_ns().is_some());
+        Self(telling.map(|level| level.0.to_owned()).collect())
+    }
+
+    /// The sum over all levels: one level's time does not contain another's. They may overlap, so it is evidence of
+    /// throttling and not a duration.
+    pub(crate) fn read(&self) -> Option<u64> {
+        let times = self.0.iter().map(|path| Level(path).throttled_ns());
+        times
+            .collect::<Option<Vec<u64>>>()?
+            .into_iter()
+            .reduce(u64::saturating_add)
+    }
+}
 
 impl Place {
     fn find(roots: &Roots, list: &str, controller: &str) -> Self {
@@ -182,6 +208,7 @@ mod tests {
             ("proc/self/cgroup", "0::/a/b\n"),
             ("sys/fs/cgroup/cpu.stat", "usage_usec 5\n"),
             ("sys/fs/cgroup/a/cpu.max", "150000 100000\n"),
+            ("sys/fs/cgroup/a/cpu.stat", "throttled_usec 1\n"),
             ("sys/fs/cgroup/a/memory.max", "1000000\n"),
             ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),
             (
@@ -193,7 +220,7 @@ mod tests {
         let want = Cgroup {
             cpu_quota: Some(1.5),
             memory_limit_bytes: Some(1_000_000),
-            throttled_ns: Some(1_234_000),
+            throttled_ns: Some(1_235_000),
         };
         assert_eq!(Cgroup::read(&roots), want);
     }

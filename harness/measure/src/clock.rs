@@ -106,9 +106,64 @@ impl Clock for FakeClock {
     }
 }
 
+/// What a clock costs and how finely it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ClockFacts {
+    /// Time of one reading. A slice is timed with two, so about this much is in every measured time.
+    pub overhead_ns: f64,
+    /// The smallest step between two readings that differ; missing when no two did.
+    pub resolution_ns: Option<u64>,
+}
+
+/// Looks at `clock` by reading it some thousand times (a fraction of a millisecond).
+pub fn clock_facts(clock: &dyn Clock) -> ClockFacts {
+    const READINGS: usize = 1000;
+    const ROUNDS: usize = 7;
+    let mut fastest = u64::MAX;
+    let mut resolution = None;
+    let mut readings = vec![0u64; READINGS];
+    for _ in 0..ROUNDS {
+        for reading in &mut readings {
+            *reading = clock.now_ns();
+        }
+        // The fastest round: the others may have been interrupted.
+        fastest = fastest.min(readings[READINGS - 1] - readings[0]);
+        let steps = readings
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .filter(|&step| step > 0);
+        resolution = steps.chain(resolution).min();
+    }
+    ClockFacts {
+        overhead_ns: fastest as f64 / (READINGS - 1) as f64,
+        resolution_ns: resolution,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn facts_about_clocks() {
+        let facts = clock_facts(&FakeClock::stepping(3, 25));
+        assert_eq!(
+            facts,
+            ClockFacts {
+                overhead_ns: 25.0,
+                resolution_ns: Some(25)
+            }
+        );
+        let facts = clock_facts(&FakeClock::new(3));
+        assert_eq!(
+            facts,
+            ClockFacts {
+                overhead_ns: 0.0,
+                resolution_ns: None
+            }
+        );
+        assert!(clock_facts(&MonotonicClock).resolution_ns.is_some());
+    }
 
     #[test]
     fn the_system_clock_does_not_go_back() {

@@ -1,8 +1,11 @@
 //! What happened to this process and its machine besides the work: the evidence by which a sample is trusted or not.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::ThrottledTime;
 use crate::roots::{cpu_list, number, text};
 use crate::sys::affinity;
 use crate::sys::usage::{Whose, ticks_per_second, usage};
@@ -103,10 +106,92 @@ impl SystemTimes {
     }
 }
 
+/// Where the counters of [`Evidence`] are on this machine: looked up once, since most of the time of a reading would
+/// go into looking for files that are not there.
+struct Sources {
+    stat: PathBuf,
+    throttled: ThrottledTime,
+    throttles: Vec<PathBuf>,
+    frequency: Option<Frequency>,
+}
+
+/// Where the clock rate of a CPU is told.
+enum Frequency {
+    /// A file with kHz.
+    Cpufreq(PathBuf),
+    /// `/proc/cpuinfo`, for this CPU.
+    Cpuinfo(PathBuf, usize),
+}
+
+impl Sources {
+    fn find(roots: &Roots, cpu: usize) -> Self {
+        let cpus = roots.sys.join("devices/system/cpu");
+        let online = text(&cpus.join("online"))
+            .and_then(|list| cpu_list(&list))
+            .unwrap_or_default();
+        let throttles = online.iter().flat_map(|cpu| {
+            ["core_throttle_count", "package_throttle_count"]
+                .map(|name| cpus.join(format!("cpu{cpu}/thermal_throttle/{name}")))
+        });
+        let mut sources = Self {
+            stat: roots.proc.join("stat"),
+            throttled: ThrottledTime::find(roots),
+            throttles: throttles
+                .filter(|path| number::<u64>(path).is_some())
+                .collect(),
+            frequency: None,
+        };
+        let possible = [
+            Frequency::Cpufreq(cpus.join(format!("cpu{cpu}/cpufreq/scaling_cur_freq"))),
+            Frequency::Cpuinfo(roots.proc.join("cpuinfo"), cpu),
+        ];
+        sources.frequency = possible.into_iter().find(|source| source.khz().is_some());
+        sources
+    }
+
+    fn of_this_machine() -> &'static Self {
+        static SOURCES: OnceLock<Sources> = OnceLock::new();
+        SOURCES.get_or_init(|| {
+            let first = affinity::process_cpus().and_then(|cpus| cpus.first().copied());
+            Self::find(&Roots::default(), first.unwrap_or(0))
+        })
+    }
+
+    fn steal_ns(&self) -> Option<u64> {
+        SystemTimes::parse(&text(&self.stat)?, ticks_per_second()).map(|times| times.steal_ns)
+    }
+
+    fn throttle_count(&self) -> Option<u64> {
+        let counts: Option<Vec<u64>> = self.throttles.iter().map(|path| number(path)).collect();
+        counts?.into_iter().reduce(u64::saturating_add)
+    }
+
+    fn frequency_khz(&self) -> Option<u64> {
+        self.frequency.as_ref()?.khz()
+    }
+}
+
+impl Frequency {
+    fn khz(&self) -> Option<u64> {
+        match self {
+            Self::Cpufreq(path) => number(path).filter(|&khz| khz > 0),
+            Self::Cpuinfo(path, cpu) => {
+                let info = text(path)?;
+                let block = cpuinfo::processor(&info, *cpu)?;
+                cpuinfo::flags(block)
+                    .any(|flag| flag == "aperfmperf")
+                    .then_some(())?;
+                let mhz: f64 = cpuinfo::field(block, "cpu MHz")?.parse().ok()?;
+                (mhz.is_finite() && mhz > 0.0).then(|| (mhz * 1000.0).round() as u64)
+            }
+        }
+    }
+}
+
 /// Time that the hypervisor took from all CPUs of this machine so far; `None` where it is not told. On a machine
 /// that is not virtual it is 0.
 pub fn steal_ns() -> Option<u64> {
-    SystemTimes::read(&Roots::default()).map(|times| times.steal_ns)
+    Sources::of_this_machine().steal_ns()
 }
 
 /// The present clock rate of the first CPU that this process may use.
@@ -114,41 +199,13 @@ pub fn steal_ns() -> Option<u64> {
 /// From `cpufreq`, else from `/proc/cpuinfo` where the processor counts its cycles (`aperfmperf`). In most virtual
 /// machines neither exists; what `/proc/cpuinfo` says there is a constant and no measurement, so it is `None`.
 pub fn frequency_khz() -> Option<u64> {
-    let first = affinity::process_cpus()
-        .and_then(|cpus| cpus.first().copied())
-        .unwrap_or(0);
-    frequency(&Roots::default(), first)
-}
-
-fn frequency(roots: &Roots, cpu: usize) -> Option<u64> {
-    let cpufreq = roots.sys.join(format!(
-        "devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"
-    ));
-    number(&cpufreq).filter(|&khz| khz > 0).or_else(|| {
-        let info = text(&roots.proc.join("cpuinfo"))?;
-        let block = cpuinfo::processor(&info, cpu)?;
-        cpuinfo::flags(block)
-            .any(|flag| flag == "aperfmperf")
-            .then_some(())?;
-        let mhz: f64 = cpuinfo::field(block, "cpu MHz")?.parse().ok()?;
-        (mhz.is_finite() && mhz > 0.0).then(|| (mhz * 1000.0).round() as u64)
-    })
+    Sources::of_this_machine().frequency_khz()
 }
 
 /// How often a core or a package was slowed down for its temperature, all of them together, since the machine was
 /// started; `None` where nobody counts (virtual machines, AMD).
 pub fn throttle_count() -> Option<u64> {
-    throttles(&Roots::default())
-}
-
-fn throttles(roots: &Roots) -> Option<u64> {
-    let cpus = roots.sys.join("devices/system/cpu");
-    let online = text(&cpus.join("online")).and_then(|list| cpu_list(&list))?;
-    let counts = online.iter().flat_map(|cpu| {
-        ["core_throttle_count", "package_throttle_count"]
-            .map(|name| number::<u64>(&cpus.join(format!("cpu{cpu}/thermal_throttle/{name}"))))
-    });
-    counts.flatten().reduce(u64::saturating_add)
+    Sources::of_this_machine().throttle_count()
 }
 
 /// The load averages of the last 1, 5 and 15 minutes.
@@ -166,14 +223,14 @@ fn load(roots: &Roots) -> Option<[f64; 3]> {
 }
 
 /// Everything that is recorded about a sample besides its time. Read once before and once after, outside of the
-/// time: reading takes some 50 to 200 microseconds.
+/// time: a reading takes some 20 to 100 microseconds (`examples/overhead.rs` tells).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Of this process.
     pub cpu: CpuTimes,
     /// Of the machine ([`steal_ns`]).
     pub steal_ns: Option<u64>,
-    /// Of the control group ([`Cgroup::throttled_ns`]).
+    /// Of the control group ([`crate::Cgroup::throttled_ns`]).
     pub throttled_ns: Option<u64>,
     /// Of the machine ([`throttle_count`]).
     pub throttle_count: Option<u64>,
@@ -184,13 +241,13 @@ pub struct Evidence {
 impl Evidence {
     /// The counters now.
     pub fn now() -> Self {
-        let roots = Roots::default();
+        let sources = Sources::of_this_machine();
         Self {
             cpu: cpu_times(),
-            steal_ns: steal_ns(),
-            throttled_ns: Cgroup::read(&roots).throttled_ns,
-            throttle_count: throttles(&roots),
-            frequency_khz: frequency_khz(),
+            steal_ns: sources.steal_ns(),
+            throttled_ns: sources.throttled.read(),
+            throttle_count: sources.throttle_count(),
+            frequency_khz: sources.frequency_khz(),
         }
     }
 
@@ -219,6 +276,14 @@ mod tests {
         let path = roots.proc.parent().unwrap().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    fn frequency(roots: &Roots, cpu: usize) -> Option<u64> {
+        Sources::find(roots, cpu).frequency_khz()
+    }
+
+    fn throttles(roots: &Roots) -> Option<u64> {
+        Sources::find(roots, 0).throttle_count()
     }
 
     #[test]

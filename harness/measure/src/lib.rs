@@ -22,7 +22,7 @@ mod threads;
 mod topology;
 
 pub use cgroup::{Cgroup, cgroup};
-pub use clock::{Clock, FakeClock, MonotonicClock};
+pub use clock::{Clock, ClockFacts, FakeClock, MonotonicClock, clock_facts};
 pub use evidence::{
     CpuTimes, Evidence, SystemTimes, children_times, cpu_times, frequency_khz, load_average,
     steal_ns, throttle_count,
