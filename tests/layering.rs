@@ -1,4 +1,5 @@
 //! The arrows between crates, and the habits that no compiler checks.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -186,7 +187,10 @@ fn imports_follow_the_arrows() {
         {
             let conformance = kernels && import == "trit-conformance";
             if !conformance && !may.contains(import.as_str()) && package.name != "tritbench" {
-                wrong.push(format!("tests of `{}` must not import `{import}`", package.name));
+                wrong.push(format!(
+                    "tests of `{}` must not import `{import}`",
+                    package.name
+                ));
             }
         }
     }
@@ -200,7 +204,10 @@ fn imports_follow_the_arrows() {
 fn the_drawing_keeps_its_promises() {
     let allowed = allowed();
     // Reports are made from rows alone: another machine's rows are as good as ours.
-    assert_eq!(allowed["trit-report"], BTreeSet::from(["trit-core", "trit-stats"]));
+    assert_eq!(
+        allowed["trit-report"],
+        BTreeSet::from(["trit-core", "trit-stats"])
+    );
     assert!(allowed["trit-stats"].is_empty());
     for (name, may) in &allowed {
         if name.starts_with("trit-kernel-") || *name == "trit-conformance" {
@@ -286,7 +293,8 @@ fn code(source: &str) -> String {
                 at += if chars[at] == '\\' { 2 } else { 1 };
             }
             at += 1;
-        } else if chars[at] == '\'' && (chars.get(at + 1) == Some(&'\\') || chars.get(at + 2) == Some(&'\''))
+        } else if chars[at] == '\''
+            && (chars.get(at + 1) == Some(&'\\') || chars.get(at + 2) == Some(&'\''))
         {
             at += if chars[at + 1] == '\\' { 3 } else { 2 };
             while at < chars.len() && chars[at] != '\'' {
@@ -336,9 +344,14 @@ fn unsafe_stays_where_it_is_allowed() {
         }
     }
     assert!(wrong.is_empty(), "unsafe code in {wrong:?}");
-    assert!(seen > 0, "the kernels have unsafe code: the search is broken");
+    assert!(
+        seen > 0,
+        "the kernels have unsafe code: the search is broken"
+    );
     for package in packages() {
-        let allowed = UNSAFE_PATHS.iter().any(|path| package.dir == root.join(path));
+        let allowed = UNSAFE_PATHS
+            .iter()
+            .any(|path| package.dir == root.join(path));
         for file in &package.roots {
             let text = code(&fs::read_to_string(file).unwrap());
             let want = if package.name == "trit-measure" {

@@ -1,0 +1,214 @@
+//! What several commands take: each flag is described here once, so that it means the same everywhere.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use trit_engine::file::{FileOptions, I2sForm, ScaleRule};
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Comma-separated values with a header
+    Csv,
+    /// A JSON array with one object a row
+    Json,
+    /// A Markdown table
+    Md,
+    /// Aligned columns for reading
+    #[default]
+    Table,
+}
+
+/// `--format`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FormatArg {
+    /// How to print
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+}
+
+/// `--model`, required.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArg {
+    /// A GGUF file, a folder with safetensors, or `synth:SHAPE` for seeded random weights (synth:125m, synth:2b4t, ...)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+}
+
+/// `--kernel` and `--threads` for one engine.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ComputeArgs {
+    /// The kernel to use [default: the best that this machine has; see `tritbench kernels`]
+    #[arg(long, value_name = "ID")]
+    pub(crate) kernel: Option<String>,
+
+    /// Threads [default: as many CPUs as this process may use, cgroup quota included]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// `--head` and `--kv`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PrecisionArgs {
+    /// Type of the output head [default: as stored in the file]
+    #[arg(long, value_name = "TYPE", value_parser = ["f16", "f32"])]
+    pub(crate) head: Option<String>,
+
+    /// Type of the KV cache
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = ["f16", "f32"])]
+    pub(crate) kv: String,
+}
+
+/// What a model file does not say about itself.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FileArgs {
+    /// How the bytes of I2_S tensors are arranged: x86 (every published file), or arm (quantized by ARM builds of bitnet.cpp)
+    #[arg(long, value_name = "FORM", default_value = "x86", value_parser = ["x86", "arm"])]
+    i2s: String,
+
+    /// Which way the stored scales of packed safetensors go [default: what the configuration implies]
+    #[arg(long, value_name = "RULE", value_parser = ["multiply", "divide"])]
+    scale_rule: Option<String>,
+}
+
+impl FileArgs {
+    /// For the engine.
+    pub(crate) fn options(&self) -> FileOptions {
+        FileOptions {
+            i2s: if self.i2s == "arm" {
+                I2sForm::Arm
+            } else {
+                I2sForm::X86
+            },
+            scale_rule: self.scale_rule.as_deref().map(|rule| {
+                if rule == "multiply" {
+                    ScaleRule::Multiply
+                } else {
+                    ScaleRule::Divide
+                }
+            }),
+        }
+    }
+}
+
+/// How the next token is chosen.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SamplingArgs {
+    /// Most tokens to generate
+    #[arg(long, value_name = "N", default_value = "128", value_parser = positive)]
+    pub(crate) max_tokens: usize,
+
+    /// Divides the logits before sampling; 0 always takes the most likely token
+    #[arg(long, value_name = "T", default_value = "0", value_parser = not_negative)]
+    pub(crate) temperature: f32,
+
+    /// Sample among the K most likely tokens only; 0 means all
+    #[arg(long, value_name = "K", default_value = "0")]
+    pub(crate) top_k: usize,
+
+    /// Sample among the most likely tokens that together have this probability
+    #[arg(long, value_name = "P", default_value = "1", value_parser = probability)]
+    pub(crate) top_p: f32,
+
+    /// Divides (or multiplies, when negative) the logits of tokens that were already used; 1 is off
+    #[arg(long, value_name = "R", default_value = "1", value_parser = above_zero)]
+    pub(crate) repeat_penalty: f32,
+
+    #[command(flatten)]
+    pub(crate) seed: SeedArg,
+}
+
+/// `--seed`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SeedArg {
+    /// Seed of everything random: the same seed gives the same result
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) seed: u64,
+}
+
+/// A number of threads.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    positive(text)
+        .ok()
+        .filter(|threads| *threads <= trit_measure::MAX_THREADS)
+        .ok_or_else(|| {
+            format!(
+                "want a whole number from 1 to {}",
+                trit_measure::MAX_THREADS
+            )
+        })
+}
+
+/// A whole number from 1.
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    text.parse::<NonZeroUsize>()
+        .map(NonZeroUsize::get)
+        .map_err(|_| "want a whole number from 1".to_owned())
+}
+
+/// A finite number.
+fn number(text: &str, want: &str, ok: impl Fn(f32) -> bool) -> Result<f32, String> {
+    text.parse::<f32>()
+        .ok()
+        .filter(|value| value.is_finite() && ok(*value))
+        .ok_or_else(|| format!("want {want}"))
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    number(text, "a number from 0", |value| value >= 0.0)
+}
+
+fn above_zero(text: &str) -> Result<f32, String> {
+    number(text, "a number above 0", |value| value > 0.0)
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    number(text, "a number above 0 and at most 1", |value| {
+        value > 0.0 && value <= 1.0
+    })
+}
+
+/// A time such as `90s`, `2m` or `1h30m`, in nanoseconds.
+pub(crate) fn budget(text: &str) -> Result<u64, String> {
+    trit_core::parse_duration(text)
+        .map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        .map_err(|_| "want a time such as 90s, 2m or 1h30m".to_owned())
+}
+
+/// Token ids such as `0,5,7`.
+pub(crate) fn token(text: &str) -> Result<u32, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "want token ids, whole numbers with commas between them".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_have_units() {
+        assert_eq!(budget("2m"), Ok(120_000_000_000));
+        assert_eq!(budget("1h30m"), Ok(5_400_000_000_000));
+        for bad in ["", "0s", "2", "m", "2x", "-1s", "99999999999999h", "µs"] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_checked() {
+        assert_eq!(threads("2"), Ok(2));
+        for bad in ["0", "-1", "two", "", "1025"] {
+            assert!(threads(bad).is_err(), "{bad}");
+        }
+        assert!(not_negative("-0.1").is_err());
+        assert!(not_negative("NaN").is_err());
+        assert!(probability("0").is_err());
+        assert!(probability("1.01").is_err());
+        assert_eq!(probability("0.9"), Ok(0.9));
+        assert!(above_zero("inf").is_err());
+        assert_eq!(token(" 7"), Ok(7));
+        assert!(token("x").is_err());
+    }
+}

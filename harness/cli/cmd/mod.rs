@@ -1,0 +1,122 @@
+//! The commands, one file each.
+
+use std::fmt::Write as _;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::exit::Outcome;
+
+mod kernels;
+mod machine;
+mod model;
+mod worker;
+
+/// Measures ternary (1.58-bit) LLM inference on CPUs
+#[derive(Parser, Debug)]
+#[command(
+    name = "tritbench",
+    version,
+    after_help = "Examples:
+  tritbench kernels                               what this machine can run, and why not the rest
+  tritbench model inspect model.gguf              what is in a model file
+
+Every command explains itself with --help. Results go to stdout, everything else to stderr.
+Exit codes: 0 done, 1 input or output failed or a cell failed, 2 wrong value on the command line,
+5 unusable file or environment, 7 wrong results, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Kernels(kernels::KernelsArgs),
+    Machine(machine::MachineArgs),
+    Model(model::ModelArgs),
+    Worker(worker::WorkerArgs),
+}
+
+/// The groups of the overview, in order.
+const GROUPS: &[(&str, &[&str])] = &[("Know", &["kernels", "machine"]), ("Models", &["model"])];
+
+/// The overview with commands in groups; clap itself can only list them in one.
+pub(crate) fn help_template() -> String {
+    let cli = Cli::command();
+    let mut template = "{about}\n\n{usage-heading} {usage}\n".to_owned();
+    for (group, names) in GROUPS {
+        let _ = write!(template, "\n{group}:\n");
+        for name in *names {
+            let about = cli
+                .find_subcommand(name)
+                .and_then(|command| command.get_about())
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let _ = writeln!(template, "  {name:<10}{about}");
+        }
+    }
+    template + "\nOptions:\n{options}{after-help}"
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Kernels(args) => kernels::run(&args),
+        Command::Machine(args) => machine::run(&args),
+        Command::Model(args) => model::run(&args),
+        Command::Worker(args) => worker::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_one_group_and_the_definition_holds() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        let mut grouped: Vec<&str> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .copied()
+            .collect();
+        let mut visible: Vec<&str> = cli
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+            .map(clap::Command::get_name)
+            .collect();
+        grouped.sort_unstable();
+        visible.sort_unstable();
+        assert_eq!(grouped, visible);
+    }
+
+    #[test]
+    fn every_command_and_flag_explains_itself() {
+        fn check(command: &clap::Command) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            if command.get_subcommands().next().is_none() {
+                let after = command.get_after_help().map(ToString::to_string);
+                assert!(
+                    after.is_some_and(|text| text.contains("Example")),
+                    "{name} has no example"
+                );
+            }
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{name} {}",
+                    argument.get_id()
+                );
+            }
+            for inner in command
+                .get_subcommands()
+                .filter(|inner| !inner.is_hide_set())
+            {
+                check(inner);
+            }
+        }
+        check(&Cli::command());
+    }
+}

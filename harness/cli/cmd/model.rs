@@ -1,0 +1,204 @@
+//! `tritbench model`: look into model files, and make some.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use trit_engine::file::FileError;
+use trit_engine::inspect::{self, Inspection};
+use trit_engine::synth::{self, Shape};
+
+use crate::args::{FileArgs, Format, FormatArg, SeedArg};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::out::{Out, Table, human_bytes, say};
+
+/// Looks into model files, and makes some with random weights
+#[derive(Args, Debug)]
+pub(crate) struct ModelArgs {
+    #[command(subcommand)]
+    command: ModelCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum ModelCommand {
+    Inspect(InspectArgs),
+    Synth(SynthArgs),
+}
+
+/// Prints architecture, shapes, types, bytes by role, bits a weight and SHA-256 of a model
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tritbench model inspect model.gguf
+  tritbench model inspect folder-with-safetensors --format json
+  tritbench model inspect model.gguf --tensors
+  tritbench model inspect synth:7b")]
+struct InspectArgs {
+    /// A GGUF file, a folder with safetensors, or synth:SHAPE
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// List every tensor instead
+    #[arg(long)]
+    tensors: bool,
+
+    #[command(flatten)]
+    file: FileArgs,
+
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+/// Writes a GGUF file with seeded random ternary weights in the shape of a published model
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Writes a GGUF file with seeded random ternary weights in the shape of a published model: I2_S linears, an f16 \
+                  embedding and a vocabulary that can spell any text. Speed and memory do not depend on what the weights are. The \
+                  same shape and seed always give the same file.\n\nShapes: 125m 350m 700m 1b 1.5b 2.5b 3.8b 7b 13b 30b 70b 100b 2b4t, and \
+                  tiny for tests; SHAPE:layers=N has only N layers.",
+    after_help = "Examples:
+  tritbench model synth --shape 125m --out 125m.gguf
+  tritbench model synth --shape 2b4t --out 2b4t.gguf --seed 7"
+)]
+struct SynthArgs {
+    /// Name of the shape
+    #[arg(long, value_name = "NAME")]
+    shape: String,
+
+    /// The file to write; it is replaced when it exists
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+
+    #[command(flatten)]
+    seed: SeedArg,
+}
+
+pub(crate) fn run(args: &ModelArgs) -> Outcome {
+    match &args.command {
+        ModelCommand::Inspect(args) => inspect(args),
+        ModelCommand::Synth(args) => synth(args),
+    }
+}
+
+/// Errors of files: what the system refused is code 1, what the file holds is code 5.
+pub(crate) fn file_failure(error: FileError) -> Failure {
+    if error.is_io() {
+        Failure::failed(error)
+    } else {
+        Failure::unusable(error)
+    }
+}
+
+fn inspect(args: &InspectArgs) -> Outcome {
+    let shape = args
+        .path
+        .to_str()
+        .and_then(|path| path.strip_prefix("synth:"));
+    let found = match shape {
+        Some(name) => {
+            let shape = Shape::named(name).map_err(Failure::usage)?;
+            let checkpoint = synth::checkpoint(&shape, 0).map_err(file_failure)?;
+            inspect::describe(&checkpoint)
+        }
+        None => inspect::inspect(&args.path, &args.file.options()),
+    }
+    .map_err(file_failure)?;
+    let format = args.format.format;
+    let text = if args.tensors {
+        tensors(&found).render(format)
+    } else if format == Format::Json {
+        let mut text = serde_json::to_string_pretty(&found).map_err(Failure::failed)?;
+        text.push('\n');
+        text
+    } else {
+        summary(&found).render(format)
+    };
+    Out::new().text(&text)?;
+    Ok(Exit::Done)
+}
+
+fn tensors(found: &Inspection) -> Table {
+    let mut table = Table::new(&["name", "dtype", "shape", "bytes", "role"]);
+    for tensor in &found.tensors {
+        let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
+        table.row([
+            tensor.name.as_str().into(),
+            tensor.dtype.as_str().into(),
+            shape.join("x").into(),
+            tensor.bytes.into(),
+            serde_json::to_value(tensor.role).unwrap_or(Value::Null),
+        ]);
+    }
+    table
+}
+
+/// One fact a row.
+fn summary(found: &Inspection) -> Table {
+    let mut table = Table::new(&["field", "value"]);
+    let mut fact = |name: &str, value: Value| {
+        // Text, so that all facts stand in one column at the left.
+        let value = match value {
+            Value::Number(number) => Value::String(number.to_string()),
+            other => other,
+        };
+        table.row([name.into(), value]);
+    };
+    fact("container", found.container.into());
+    if let Ok(Value::Object(config)) = serde_json::to_value(&found.config) {
+        for (name, value) in config {
+            // As written in the file: a detour over f64 would add digits.
+            let value = match name.as_str() {
+                "rms_eps" => found.config.rms_eps.to_string().into(),
+                "rope_base" => found.config.rope_base.to_string().into(),
+                _ => value,
+            };
+            fact(&name, value);
+        }
+    }
+    for linear in &found.linears {
+        let name = serde_json::to_value(linear.linear)
+            .ok()
+            .and_then(|name| name.as_str().map(ToOwned::to_owned))
+            .unwrap_or_default();
+        fact(
+            &format!("linear {name}"),
+            format!("{} x {}", linear.rows, linear.k).into(),
+        );
+    }
+    for (name, count) in &found.types {
+        fact(
+            &format!("type {name}"),
+            format!("{} tensors, {}", count.tensors, human_bytes(count.bytes)).into(),
+        );
+    }
+    let bytes = &found.bytes;
+    for (name, bytes) in [
+        ("linears", bytes.linears),
+        ("embedding", bytes.embedding),
+        ("head", bytes.head),
+        ("norms", bytes.norms),
+        ("unused", bytes.unused),
+    ] {
+        fact(&format!("bytes {name}"), bytes.into());
+    }
+    fact("linear weights", found.linear_weights.into());
+    fact(
+        "bits a weight",
+        format!("{:.4}", found.bits_per_weight).into(),
+    );
+    fact("tokenizer", found.tokenizer.into());
+    fact("file bytes", found.file_bytes.into());
+    fact("sha256", found.sha256.as_deref().into());
+    table
+}
+
+fn synth(args: &SynthArgs) -> Outcome {
+    let shape = Shape::named(&args.shape).map_err(Failure::usage)?;
+    let bytes = synth::file_bytes(&shape).map_err(file_failure)?;
+    let path = args.out.display();
+    say(&format!("writing {} to `{path}`", human_bytes(bytes)));
+    synth::write_gguf(&shape, args.seed.seed, &args.out).map_err(file_failure)?;
+    say(&format!(
+        "done; look into it with: tritbench model inspect {path}"
+    ));
+    Ok(Exit::Done)
+}
