@@ -1,1 +1,26 @@
-//! Rows to summaries, comparisons, charts and reports.
+//! Rows to summaries, tables, charts and reports. It reads run directories and measures nothing, so that a laptop can read
+//! what a server recorded: the same rows give the same bytes.
+//!
+//! The way of the data: [`summarize`] turns samples into a row a cell, [`render`] and [`terminal_table`] show rows as text,
+//! [`write_charts`] draws them, [`write_report_md`] tells the story, and [`compare`] sets two sessions side by side.
+#![forbid(unsafe_code)]
+
+pub mod chart;
+mod compare;
+mod error;
+mod facts;
+mod format;
+mod labels;
+mod markdown;
+mod summary;
+mod table;
+mod units;
+
+pub use chart::{ChartData, Heading, write_charts};
+pub use compare::{Comparison, Match, Side, compare, comparison_markdown};
+pub use error::ReportError;
+pub use format::{Format, UnknownFormat, render};
+pub use markdown::{report_md, write_report_md};
+pub use summary::{SHARE_LIMIT, Samples, Tables, samples, summarize, summarize_rows};
+pub use table::terminal_table;
+pub use units::{show_bytes, show_ns, show_rate};

@@ -1,0 +1,78 @@
+//! Names of cells for people.
+
+use std::path::Path;
+
+use trit_core::{Cell, Workload};
+
+/// What is multiplied or generated, without the workload: `2560x2560`, `2560x2560, 32 tokens`, `synth:2b4t, 128 tokens`.
+pub(crate) fn shape(cell: &Cell) -> String {
+    let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count} {what}"));
+    let mut parts = Vec::new();
+    if cell.model.is_empty() {
+        if let (Some(rows), Some(k)) = (cell.rows, cell.k)
+            && !cell.subject.starts_with("probe:")
+        {
+            parts.push(format!("{rows}x{k}"));
+        }
+        if matches!(cell.workload, Workload::Gemm | Workload::Prepare) {
+            parts.extend(count(cell.tokens, "tokens"));
+        }
+    } else {
+        parts.push(model(cell));
+        match cell.workload {
+            Workload::Prefill => parts.extend(count(cell.prompt_tokens, "tokens")),
+            _ => parts.extend(
+                cell.depth
+                    .filter(|depth| *depth > 0)
+                    .map(|depth| format!("depth {depth}")),
+            ),
+        }
+        parts.extend(
+            cell.batch
+                .filter(|batch| *batch > 1)
+                .map(|batch| format!("batch {batch}")),
+        );
+    }
+    parts.join(", ")
+}
+
+/// The model's name: of a path, the last part.
+pub(crate) fn model(cell: &Cell) -> String {
+    if cell.model.starts_with("synth:") {
+        return cell.model.clone();
+    }
+    Path::new(&cell.model).file_name().map_or_else(
+        || cell.model.clone(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// Who did it: the kernel, or the subject where there is none.
+pub(crate) fn subject(cell: &Cell) -> &str {
+    if cell.kernel.is_empty() {
+        &cell.subject
+    } else {
+        &cell.kernel
+    }
+}
+
+/// `1 thread`, `2 threads`.
+pub(crate) fn threads(count: u64) -> String {
+    if count == 1 {
+        "1 thread".to_owned()
+    } else {
+        format!("{count} threads")
+    }
+}
+
+/// The whole cell in one line.
+pub(crate) fn full(cell: &Cell) -> String {
+    let mut parts = vec![
+        subject(cell).to_owned(),
+        cell.workload.name().to_owned(),
+        shape(cell),
+    ];
+    parts.extend(cell.threads.map(threads));
+    parts.retain(|part| !part.is_empty());
+    parts.join(", ")
+}

@@ -1,0 +1,510 @@
+//! `report.md`: the summary first, then tables, charts, what went wrong, and how to do it again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use trit_core::{RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
+
+use crate::ReportError;
+use crate::chart::{self, ChartData, Heading};
+use crate::facts;
+use crate::labels;
+use crate::summary::{Loaded, samples, summarize_rows};
+use crate::table::{percent, spread};
+use crate::units::{show_bytes, show_ns, show_rate, three};
+
+/// A Markdown table; numbers are aligned to the right where the heading ends with `:`.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut out = line(
+        header
+            .iter()
+            .map(|name| name.trim_end_matches(':').to_owned())
+            .collect(),
+    );
+    out.push_str(&line(
+        header
+            .iter()
+            .map(|name| if name.ends_with(':') { "--:" } else { "---" }.to_owned())
+            .collect(),
+    ));
+    for row in rows {
+        out.push_str(&line(row.iter().map(|cell| escape(cell)).collect()));
+    }
+    out
+}
+
+/// Rows as one Markdown table: all of them, whatever their status.
+pub(crate) fn table_markdown<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .map(|row| {
+            let (cell, results) = (&row.cell, &row.results);
+            let status = if cell.reason.is_empty() || cell.status == Status::Ok {
+                cell.status.name().to_owned()
+            } else {
+                format!("{}: {}", cell.status, cell.reason)
+            };
+            vec![
+                labels::subject(cell).to_owned(),
+                cell.workload.name().to_owned(),
+                labels::shape(cell),
+                cell.threads
+                    .map_or_else(String::new, |threads| threads.to_string()),
+                results.n.map_or_else(String::new, |n| n.to_string()),
+                results.median_ns.map_or_else(String::new, show_ns),
+                spread(row).map_or_else(String::new, percent),
+                results.tokens_per_s.map_or_else(String::new, show_rate),
+                results.gops.map_or_else(String::new, three),
+                results.gb_per_s.map_or_else(String::new, three),
+                share(results.bandwidth_share),
+                share(results.peak_share),
+                status,
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "kernel",
+            "workload",
+            "shape",
+            "threads:",
+            "n:",
+            "median:",
+            "±:",
+            "tokens/s:",
+            "GOPS:",
+            "GB/s:",
+            "bandwidth:",
+            "peak:",
+            "status",
+        ],
+        &rows,
+    )
+}
+
+fn share(share: Option<f64>) -> String {
+    share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))
+}
+
+/// Whether a row may be ranked: measured, verified, and nothing speaks against it.
+pub(crate) fn ranked(row: &SummaryRow) -> bool {
+    row.cell.status == Status::Ok
+        && row.results.median_ns.is_some_and(|ns| ns > 0.0)
+        && !row.cell.subject.starts_with("probe:")
+}
+
+/// The rows of one workload, shape and thread count, the fastest first; groups in the order of the rows.
+fn races<'a>(rows: &'a [SummaryRow]) -> Vec<Vec<&'a SummaryRow>> {
+    let mut order: BTreeMap<(Workload, String, Option<u64>), usize> = BTreeMap::new();
+    let mut groups: Vec<Vec<&SummaryRow>> = Vec::new();
+    for row in rows.iter().filter(|row| ranked(row)) {
+        let next = groups.len();
+        let at = *order
+            .entry((
+                row.cell.workload,
+                labels::shape(&row.cell),
+                row.cell.threads,
+            ))
+            .or_insert(next);
+        if at == next {
+            groups.push(Vec::new());
+        }
+        groups[at].push(row);
+    }
+    for group in &mut groups {
+        group.sort_by(|a, b| median(a).total_cmp(&median(b)));
+    }
+    groups
+}
+
+fn median(row: &SummaryRow) -> f64 {
+    row.results.median_ns.unwrap_or(f64::INFINITY)
+}
+
+/// How far the first of a race is ahead of the second.
+fn lead(race: &[&SummaryRow]) -> String {
+    let [first, second, ..] = race else {
+        return String::new();
+    };
+    let apart = match (first.results.hi_ns, second.results.lo_ns) {
+        (Some(hi), Some(lo)) => hi < lo,
+        _ => false,
+    };
+    let name = labels::subject(&second.cell);
+    if apart {
+        format!("{}x {name}", three(median(second) / median(first)))
+    } else {
+        format!("not told apart from {name}")
+    }
+}
+
+fn best_table(rows: &[SummaryRow]) -> Option<String> {
+    let lines: Vec<Vec<String>> = races(rows)
+        .iter()
+        .filter_map(|race| {
+            let best = *race.first()?;
+            Some(vec![
+                best.cell.workload.name().to_owned(),
+                labels::shape(&best.cell),
+                best.cell
+                    .threads
+                    .map_or_else(String::new, |threads| threads.to_string()),
+                format!("`{}`", labels::subject(&best.cell)),
+                best.results.median_ns.map_or_else(String::new, show_ns),
+                best.results
+                    .tokens_per_s
+                    .map_or_else(String::new, show_rate),
+                best.results.gops.map_or_else(String::new, three),
+                share(best.results.bandwidth_share),
+                lead(race),
+            ])
+        })
+        .collect();
+    let header = [
+        "workload",
+        "shape",
+        "threads:",
+        "fastest",
+        "median:",
+        "tokens/s:",
+        "GOPS:",
+        "bandwidth:",
+        "against the next",
+    ];
+    (!lines.is_empty()).then(|| table(&header, &lines))
+}
+
+fn models_table(rows: &[SummaryRow]) -> Option<String> {
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .filter(|row| ranked(row) && !row.cell.model.is_empty())
+        .map(|row| {
+            let (cell, results) = (&row.cell, &row.results);
+            let time = |ns: Option<f64>| ns.map_or_else(String::new, show_ns);
+            let bytes = |bytes: Option<u64>| {
+                bytes.map_or_else(String::new, |bytes| show_bytes(bytes as f64))
+            };
+            vec![
+                labels::shape(cell),
+                cell.workload.name().to_owned(),
+                format!("`{}`", labels::subject(cell)),
+                cell.threads
+                    .map_or_else(String::new, |threads| threads.to_string()),
+                results.tokens_per_s.map_or_else(String::new, show_rate),
+                time(results.ttft_ns),
+                time(results.itl_p50_ns),
+                time(results.p90_ns),
+                time(results.p99_ns),
+                time(results.load_ns),
+                bytes(results.peak_rss_bytes),
+                bytes(results.rss_anon_bytes),
+                bytes(results.rss_file_bytes),
+            ]
+        })
+        .collect();
+    let header = [
+        "model",
+        "workload",
+        "kernel",
+        "threads:",
+        "tokens/s:",
+        "TTFT:",
+        "ITL p50:",
+        "p90:",
+        "p99:",
+        "load:",
+        "peak RSS:",
+        "anonymous:",
+        "file-backed:",
+    ];
+    (!lines.is_empty()).then(|| table(&header, &lines))
+}
+
+fn probes_table(session: &Session) -> Option<String> {
+    let lines: Vec<Vec<String>> = session
+        .probes
+        .iter()
+        .filter(|probe| probe.time_ns > 0.0)
+        .map(|probe| {
+            let unit = if probe.subject == "probe:read" {
+                "GB/s"
+            } else {
+                "GOPS"
+            };
+            vec![
+                probe.subject.clone(),
+                probe.variant.clone(),
+                probe.threads.to_string(),
+                if probe.working_set_bytes == 0 {
+                    String::new()
+                } else {
+                    show_bytes(probe.working_set_bytes as f64)
+                },
+                format!(
+                    "{} {unit}",
+                    three(probe.amount_per_iteration as f64 / probe.time_ns)
+                ),
+            ]
+        })
+        .collect();
+    (!lines.is_empty()).then(|| {
+        table(
+            &[
+                "probe",
+                "fastest loop",
+                "threads:",
+                "working set:",
+                "limit:",
+            ],
+            &lines,
+        )
+    })
+}
+
+/// Cells by status, in the order of the statuses: `12 ok, 3 skipped`.
+fn tally(rows: &[SummaryRow]) -> String {
+    let counts: Vec<String> = Status::ALL
+        .iter()
+        .map(|status| {
+            (
+                status,
+                rows.iter().filter(|row| row.cell.status == *status).count(),
+            )
+        })
+        .filter(|(_, count)| *count > 0)
+        .map(|(status, count)| format!("{count} {status}"))
+        .collect();
+    counts.join(", ")
+}
+
+/// What a reader must know before believing the numbers.
+fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if facts::debug_build(session) {
+        warnings.push("The program was built with debug assertions: its times mean nothing. Build with `--release`.".to_owned());
+    }
+    let count = |status: Status| rows.iter().filter(|row| row.cell.status == status).count();
+    let wrong = count(Status::Wrong);
+    if wrong > 0 {
+        warnings.push(format!(
+            "{wrong} of {} cells gave a wrong answer.",
+            rows.len()
+        ));
+    }
+    let unfinished = rows
+        .iter()
+        .filter(|row| row.cell.reason == UNFINISHED)
+        .count();
+    if unfinished > 0 {
+        warnings.push(format!(
+            "The session ended early: {unfinished} cells are unfinished. `run --resume` goes on."
+        ));
+    }
+    let bare = rows
+        .iter()
+        .filter(|row| ranked(row) && row.results.lo_ns.is_none())
+        .count();
+    if bare > 0 {
+        warnings.push(format!(
+            "{bare} cells have too few independent samples for a 95 % interval."
+        ));
+    }
+    warnings.extend(session.plan.notes.iter().cloned());
+    warnings
+}
+
+/// The report as Markdown; `charts` are paths relative to it, with their titles.
+pub fn report_md(session: &Session, rows: &[SummaryRow], charts: &[(String, String)]) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        out.push_str(text);
+        out.push('\n');
+    };
+    let or_unknown = |text: &str| {
+        if text.is_empty() {
+            "unknown".to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    line(&format!(
+        "# {} on {}\n",
+        or_unknown(&session.suite),
+        or_unknown(&session.host)
+    ));
+    line(&format!("- Machine: {}", facts::machine_line(session)));
+    line(&format!("- When: {}", or_unknown(&session.started_utc)));
+    line(&format!(
+        "- Cells: {} ({})",
+        rows.len(),
+        if rows.is_empty() {
+            "none".to_owned()
+        } else {
+            tally(rows)
+        }
+    ));
+    for workload in [
+        Workload::GemvCold,
+        Workload::Gemm,
+        Workload::Prefill,
+        Workload::Decode,
+    ] {
+        let best = rows
+            .iter()
+            .filter(|row| ranked(row) && row.cell.workload == workload)
+            .filter_map(|row| Some((row, row.results.tokens_per_s?)))
+            .max_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((row, rate)) = best {
+            let share = row
+                .results
+                .bandwidth_share
+                .map_or_else(String::new, |share| {
+                    format!(", {:.0} % of the measured read bandwidth", share * 100.0)
+                });
+            let threads = row.cell.threads.map_or_else(String::new, |count| {
+                format!(" on {}", labels::threads(count))
+            });
+            line(&format!(
+                "- Highest {workload} rate: {} tokens/s, `{}`{threads} ({}){share}",
+                show_rate(rate),
+                labels::subject(&row.cell),
+                labels::shape(&row.cell),
+            ));
+        }
+    }
+    let warnings = warnings(session, rows);
+    if !warnings.is_empty() {
+        line("\n## Warnings\n");
+        for warning in warnings {
+            line(&format!("- {warning}"));
+        }
+    }
+    if let Some(table) = best_table(rows) {
+        line("\n## Fastest kernel by workload, shape and threads\n");
+        line(&table);
+        line(
+            "Ranked by separate medians; \"not told apart\" where the 95 % intervals overlap or one is missing. A ratio that must hold comes from a pair.",
+        );
+    }
+    if let Some(table) = models_table(rows) {
+        line("\n## Whole models\n");
+        line(&table);
+        line(
+            "TTFT and ITL are medians; percentiles are empty below 100 samples. Peak RSS is the high-water mark; its parts are those at the end of a visit.",
+        );
+    }
+    if !charts.is_empty() {
+        line("\n## Charts\n");
+        for (title, path) in charts {
+            line(&format!("![{title}]({path})\n"));
+        }
+    }
+    let measured: Vec<&SummaryRow> = rows
+        .iter()
+        .filter(|row| row.results.median_ns.is_some())
+        .collect();
+    if !measured.is_empty() {
+        line("\n## All measured cells\n");
+        line(&table_markdown(measured.into_iter()));
+        line(
+            "Median of one call with half of its 95 % interval (±), which allows for samples that repeat their neighbours. GOPS count a multiply and an add as two; GB/s count the bytes of the weights, ternary ones at most 2.0 bits each. Bandwidth and peak are shares of the probe that ran in the same ABBA blocks.",
+        );
+    }
+    let unmeasured: Vec<Vec<String>> = rows
+        .iter()
+        .filter(|row| row.cell.status != Status::Ok)
+        .map(|row| {
+            vec![
+                row.cell.status.name().to_owned(),
+                labels::full(&row.cell),
+                row.cell.reason.clone(),
+            ]
+        })
+        .collect();
+    if !unmeasured.is_empty() {
+        line("\n## Cells that are not ok\n");
+        line(&table(&["status", "cell", "reason"], &unmeasured));
+    }
+    let machine: Vec<Vec<String>> = facts::machine_table(session)
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    if !machine.is_empty() {
+        line("\n## Machine\n");
+        line(&table(&["fact", "value"], &machine));
+    }
+    if let Some(table) = probes_table(session) {
+        line("\n## Limits that were measured\n");
+        line(&table);
+    }
+    line("\n## How to do it again\n");
+    line("```");
+    line(&if session.argv.is_empty() {
+        "tritbench run".to_owned()
+    } else {
+        command_line(&session.argv)
+    });
+    line("```\n");
+    let revision = session
+        .git_revision
+        .as_deref()
+        .map_or_else(String::new, |revision| format!(", revision {revision}"));
+    line(&format!(
+        "Version {}{revision}; suite `{}` with SHA-256 `{}`; seed {}. The rows are in `cells.csv`, `measurements.csv`, `tokens.csv` and `summary.csv`, the session in `session.json`.",
+        or_unknown(&session.version),
+        or_unknown(&session.suite),
+        or_unknown(&session.suite_sha256),
+        session.plan.seed,
+    ));
+    out
+}
+
+/// The command line as one would type it.
+fn command_line(argv: &[String]) -> String {
+    let quoted: Vec<String> = argv
+        .iter()
+        .map(|word| {
+            let plain = !word.is_empty()
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c));
+            if plain {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', "'\\''"))
+            }
+        })
+        .collect();
+    quoted.join(" ")
+}
+
+/// Writes `report.md` into a run directory, linking the charts that are there; gives its path.
+///
+/// # Errors
+/// When the session or a file of rows cannot be read, or the report cannot be written.
+pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
+    let session = run.session()?;
+    let loaded = Loaded::read(run)?;
+    let tables = loaded.tables();
+    let rows = summarize_rows(&tables);
+    let heading = Heading::new(&session, run.path());
+    let data = ChartData {
+        heading: &heading,
+        rows: &rows,
+        samples: &samples(&tables),
+    };
+    let charts: Vec<(String, String)> = chart::titles(&data)
+        .into_iter()
+        .map(|(name, title)| (title, format!("charts/{name}.svg")))
+        .filter(|(_, path)| run.path().join(path).is_file())
+        .collect();
+    let path = run.path().join("report.md");
+    let text = report_md(&session, &rows, &charts);
+    fs::write(&path, text).map_err(|source| ReportError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
