@@ -8,10 +8,12 @@
 mod cgroup;
 mod clock;
 mod cpuinfo;
+pub mod energy;
 mod evidence;
 mod machine;
 mod memory;
 mod roots;
+mod sample;
 #[expect(
     unsafe_code,
     reason = "system calls and the two disjointness proofs (team, columns) live here"
@@ -32,6 +34,7 @@ pub use machine::{
 };
 pub use memory::{Memory, Pss, memory, pss, reset_peak_rss};
 pub use roots::Roots;
+pub use sample::{ProcessSample, ProcessSampler};
 pub use sys::columns::{ColumnsMut, columns};
 pub use sys::team::Team;
 pub use team::{MAX_THREADS, TeamError, TeamOptions, share};

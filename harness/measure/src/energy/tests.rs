@@ -1,0 +1,257 @@
+//! Meters made of files.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+struct Tree {
+    dir: tempfile::TempDir,
+    roots: Roots,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::under(dir.path());
+        Self { dir, roots }
+    }
+
+    fn file(self, path: impl AsRef<Path>, text: &str) -> Self {
+        let path = self.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn zone(self, id: &str, name: &str, energy: &str) -> Self {
+        let zone = format!("sys/class/powercap/{id}");
+        self.file(format!("{zone}/name"), &format!("{name}\n"))
+            .file(format!("{zone}/energy_uj"), &format!("{energy}\n"))
+            .file(format!("{zone}/max_energy_range_uj"), "262143328850\n")
+    }
+
+    fn headline(&self) -> Vec<String> {
+        let zones = zones(&self.roots);
+        headline(&zones)
+            .iter()
+            .map(|zone| zone.id.clone())
+            .collect()
+    }
+}
+
+#[test]
+fn a_desktop() {
+    let tree = Tree::new()
+        .file("sys/class/powercap/intel-rapl/enabled", "1")
+        .zone("intel-rapl:0", "package-0", "123456789")
+        .zone("intel-rapl:0:0", "core", "5")
+        .zone("intel-rapl:0:1", "uncore", "6")
+        .zone("intel-rapl:0:2", "dram", "7")
+        .zone("intel-rapl:1", "psys", "999999999")
+        .zone("intel-rapl-mmio:0", "package-0", "123456789")
+        .zone("dtpm:0", "something", "1");
+    assert_eq!(tree.headline(), ["intel-rapl:0"]);
+    let zones = zones(&tree.roots);
+    assert_eq!(
+        zones.len(),
+        5,
+        "neither the second view of the package nor another control type"
+    );
+    assert_eq!(
+        (zones[0].energy_uj.clone(), zones[0].max_uj),
+        (Ok(123_456_789), Some(262_143_328_850))
+    );
+    let probe = probe(&tree.roots);
+    assert_eq!(probe.status, EnergyStatus::Ok);
+    assert_eq!(probe.source.as_deref(), Some("powercap"));
+    assert_eq!(
+        probe.domains,
+        ["package-0", "core", "uncore", "dram", "psys"]
+    );
+    assert_eq!(probe.remedy, None);
+}
+
+#[test]
+fn what_is_added_up() {
+    let two = Tree::new()
+        .zone("intel-rapl:0", "package-0", "1")
+        .zone("intel-rapl:1", "package-1", "1")
+        .zone("intel-rapl:2", "dram", "1")
+        .zone("intel-rapl:3", "psys", "1");
+    assert_eq!(two.headline(), ["intel-rapl:0", "intel-rapl:1"]);
+    let dies = Tree::new()
+        .zone("intel-rapl:0", "package-0-die-0", "1")
+        .zone("intel-rapl:1", "package-0-die-1", "1")
+        .zone("intel-rapl:2", "package-1", "1")
+        .zone("intel-rapl:3", "package-1-die-0", "1");
+    assert_eq!(
+        dies.headline(),
+        ["intel-rapl:0", "intel-rapl:1", "intel-rapl:2"]
+    );
+    let mapped_only = Tree::new().zone("intel-rapl-mmio:0", "package-0", "1");
+    assert_eq!(mapped_only.headline(), ["intel-rapl-mmio:0"]);
+    assert_eq!(probe(&mapped_only.roots).status, EnergyStatus::Ok);
+}
+
+#[test]
+fn counters_that_cannot_be_read_are_errors() {
+    let path = "sys/class/powercap/intel-rapl:0/energy_uj";
+    for (text, status) in [
+        ("", EnergyStatus::Absent),
+        ("garbage", EnergyStatus::Absent),
+        ("-5", EnergyStatus::Absent),
+        ("99999999999999999999999", EnergyStatus::Absent),
+        ("0", EnergyStatus::ZeroCounter),
+        ("1", EnergyStatus::Ok),
+    ] {
+        let tree = Tree::new()
+            .zone("intel-rapl:0", "package-0", "7")
+            .file(path, text);
+        assert_eq!(probe(&tree.roots).status, status, "{text}");
+    }
+    let tree = Tree::new().zone("intel-rapl:0", "package-0", "7");
+    fs::remove_file(tree.dir.path().join(path)).unwrap();
+    assert_eq!(zones(&tree.roots)[0].energy_uj, Err(ZoneError::Missing));
+    fs::create_dir(tree.dir.path().join(path)).unwrap();
+    assert!(matches!(
+        zones(&tree.roots)[0].energy_uj,
+        Err(ZoneError::Failed(_))
+    ));
+    let found = probe(&tree.roots);
+    assert_eq!((found.status, found.source), (EnergyStatus::Absent, None));
+    assert!(found.reason.contains("energy_uj"), "{}", found.reason);
+}
+
+fn seen(virtualization: Virtualization) -> Seen {
+    Seen {
+        zones: Vec::new(),
+        directory: false,
+        masked: false,
+        perf: false,
+        virtualization,
+    }
+}
+
+#[test]
+fn a_meter_for_root_alone_names_the_command() {
+    let zone = |id: &str, domain, energy_uj| Zone {
+        id: id.to_owned(),
+        domain,
+        energy_path: format!("/sys/class/powercap/{id}/energy_uj").into(),
+        energy_uj,
+        max_uj: Some(9),
+    };
+    let package = |package| Domain::Package { package, die: None };
+    let mut seen = seen(Virtualization::default());
+    seen.directory = true;
+    seen.zones = vec![
+        zone("intel-rapl:0", package(0), Ok(5)),
+        zone("intel-rapl:1", package(1), Err(ZoneError::Denied)),
+    ];
+    // One readable package of two is no energy of the machine.
+    let probe = seen.judge();
+    assert_eq!(probe.status, EnergyStatus::PermissionDenied);
+    assert!(
+        probe
+            .reason
+            .contains("/sys/class/powercap/intel-rapl:1/energy_uj"),
+        "{}",
+        probe.reason
+    );
+    let remedy = probe.remedy.unwrap();
+    assert!(
+        remedy.contains("sudo chmod a+r /sys/class/powercap/intel-rapl:0/energy_uj /sys"),
+        "{remedy}"
+    );
+}
+
+#[test]
+fn why_there_is_no_meter() {
+    let machine = |virtual_machine, container: Option<&str>| Virtualization {
+        virtual_machine,
+        container: container.map(str::to_owned),
+        ..Virtualization::default()
+    };
+    let bare = Some(false);
+    let cases = [
+        (machine(Some(true), None), false, EnergyStatus::VmNoRapl),
+        (
+            machine(Some(true), Some("docker")),
+            false,
+            EnergyStatus::VmNoRapl,
+        ),
+        // A mask is there because there is something behind it.
+        (
+            machine(Some(true), Some("docker")),
+            true,
+            EnergyStatus::ContainerMasked,
+        ),
+        (
+            machine(bare, Some("docker")),
+            false,
+            EnergyStatus::ContainerMasked,
+        ),
+        (machine(bare, None), false, EnergyStatus::Absent),
+        (machine(None, None), false, EnergyStatus::Absent),
+    ];
+    for (virtualization, masked, want) in cases {
+        let seen = Seen {
+            masked,
+            ..seen(virtualization.clone())
+        };
+        let probe = seen.judge();
+        assert_eq!(probe.status, want, "{virtualization:?} {masked}");
+        assert!(probe.source.is_none() && probe.domains.is_empty() && probe.remedy.is_some());
+    }
+    let reason = |directory, perf| {
+        Seen {
+            directory,
+            perf,
+            ..seen(machine(bare, None))
+        }
+        .judge()
+        .reason
+    };
+    let reasons = std::collections::BTreeSet::from([
+        reason(false, false),
+        reason(true, false),
+        reason(true, true),
+    ]);
+    assert_eq!(reasons.len(), 3);
+}
+
+#[test]
+fn trees_without_a_meter() {
+    let vm = Tree::new().file("proc/cpuinfo", "processor : 0\nflags : fpu hypervisor\n");
+    assert_eq!(probe(&vm.roots).status, EnergyStatus::VmNoRapl);
+    let masked = vm.file(
+        "proc/self/mountinfo",
+        "9 1 0:5 / /sys/devices/virtual/powercap ro - tmpfs tmpfs ro\n",
+    );
+    assert_eq!(probe(&masked.roots).status, EnergyStatus::ContainerMasked);
+    let empty = Tree::new().file("sys/class/powercap/intel-rapl/enabled", "1");
+    let found = probe(&empty.roots);
+    assert_eq!(found.status, EnergyStatus::Absent);
+    assert!(found.reason.contains("no RAPL driver"), "{}", found.reason);
+    // psys alone is no package.
+    let psys = Tree::new().zone("intel-rapl:0", "psys", "5");
+    assert_eq!(probe(&psys.roots).status, EnergyStatus::Absent);
+}
+
+#[test]
+fn words() {
+    for &status in EnergyStatus::ALL {
+        assert_eq!(status.name().parse(), Ok(status));
+        assert_eq!(
+            serde_json::to_string(&status).unwrap(),
+            format!("\"{status}\"")
+        );
+    }
+    assert!(
+        "OK".parse::<EnergyStatus>()
+            .unwrap_err()
+            .to_string()
+            .contains("`OK`")
+    );
+}
