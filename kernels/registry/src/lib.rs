@@ -13,6 +13,9 @@ static KERNELS: &[KernelEntry] = &[
     trit_kernel_avx2::VNNI_ENTRY,
     trit_kernel_avx512::VNNI_ENTRY,
     trit_kernel_avx512::VBMI_ENTRY,
+    trit_kernel_neon::MAD_ENTRY,
+    trit_kernel_neon::DOT_ENTRY,
+    trit_kernel_neon::MMLA_ENTRY,
 ];
 
 /// All dense baselines. A new one is one line here.
@@ -24,6 +27,8 @@ const DECODE: &[&str] = &[
     "w2a8-mad-avx512vnni",
     "w2a8-mad-avxvnni",
     "w2a8-mad-avx2",
+    "w2a8-dot-neon",
+    "w2a8-mad-neon",
     "w2a8-swar-scalar",
     "w2a8-naive-scalar",
 ];
@@ -33,6 +38,9 @@ const PREFILL: &[&str] = &[
     "w2a8-mad-avx512vnni",
     "w2a8-mad-avxvnni",
     "w2a8-mad-avx2",
+    "w2a8-mmla-neon",
+    "w2a8-dot-neon",
+    "w2a8-mad-neon",
     "w2a8-swar-scalar",
     "w2a8-naive-scalar",
 ];
