@@ -15,13 +15,19 @@ use trit_kernel::{
 };
 
 use crate::rows::{
-    self, BLOCK, BYTES, COLUMN_BLOCK, Method, SCRATCH_BYTES, STREAMS, load, sum_lanes,
+    self, BLOCK, BYTES, Bytes, COLUMN_BLOCK, Method, RowSums, SCRATCH_BYTES, load, sum_lanes,
 };
 
 /// Blocks of a GEMV between flushes: two products a block at four times their value, sixteen fit.
 const FLUSH: usize = 8;
+/// Rows that a GEMV reads at once.
+const STREAMS: usize = 3;
+/// Rows of a GEMM tile.
+const TILE_ROWS: usize = 2;
+/// Tokens of a GEMM tile.
+const TOKENS: usize = 6;
 /// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// The proof that AVX2 is there.
 #[derive(Clone, Copy)]
@@ -70,51 +76,50 @@ impl Kernel for Mad {
 }
 
 impl Method for Mad {
-    const TILE_ROWS: usize = 2;
-    const TILE_TOKENS: usize = 4;
+    const STREAMS: usize = STREAMS;
+    const TOKENS: usize = TOKENS;
 
-    fn gemv<const R: usize>(self, rows: [&[u8]; R], acts: &[u8]) -> [i32; R] {
+    fn gemv(self, rows: &[&[Bytes]], acts: &[[Bytes; 4]], sums: &mut [i32]) {
         // SAFETY: a `Mad` exists only where `open` saw AVX2.
-        unsafe { gemv(rows, acts) }
+        unsafe {
+            if let (Ok(rows), Ok(sums)) = (rows.try_into(), (&mut *sums).try_into()) {
+                gemv::<STREAMS>(rows, acts, sums);
+            } else {
+                gemv::<1>(
+                    [rows[0]],
+                    acts,
+                    (&mut sums[..1]).try_into().expect("one sum"),
+                );
+            }
+        }
     }
 
-    fn tile(self, codes: &[&[u8]], acts: &[&[u8]], mut add: impl FnMut(usize, usize, i32)) {
+    fn panel(self, codes: &[&[Bytes]], acts: &[&[Bytes]], sums: &mut [RowSums]) {
         macro_rules! run {
-            ($rows:literal, $tokens:literal) => {{
-                let codes: [&[u8]; $rows] = std::array::from_fn(|i| codes[i]);
-                let acts: [&[u8]; $tokens] = std::array::from_fn(|i| acts[i]);
+            ($tokens:literal) => {
                 // SAFETY: a `Mad` exists only where `open` saw AVX2.
-                let sums = unsafe { tile::<$rows, $tokens>(codes, acts) };
-                for (token, sums) in sums.into_iter().enumerate() {
-                    for (row, sum) in sums.into_iter().enumerate() {
-                        add(row, token, sum);
-                    }
-                }
-            }};
+                unsafe { panel::<$tokens>(codes, std::array::from_fn(|t| acts[t]), sums) }
+            };
         }
-        match (codes.len(), acts.len()) {
-            (2, 4) => run!(2, 4),
-            (2, 3) => run!(2, 3),
-            (2, 2) => run!(2, 2),
-            (2, 1) => run!(2, 1),
-            (1, 4) => run!(1, 4),
-            (1, 3) => run!(1, 3),
-            (1, 2) => run!(1, 2),
-            (1, 1) => run!(1, 1),
-            (rows, tokens) => unreachable!("tile of {rows} rows and {tokens} tokens"),
+        match acts.len() {
+            1 => run!(1),
+            2 => run!(2),
+            3 => run!(3),
+            4 => run!(4),
+            5 => run!(5),
+            6 => run!(6),
+            tokens => unreachable!("panel of {tokens} tokens"),
         }
     }
 
-    fn unpack(self, packed: &[u8], out: &mut [u8]) {
-        // SAFETY: a `Mad` exists only where `open` saw AVX2.
+    fn unpack(self, packed: &[Bytes], out: &mut [Bytes]) {
+        // SAFETY: a `Mad` exists only where `open` saw AVX2, which includes AVX2.
         unsafe { rows::unpack(packed, out) }
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn gemv<const R: usize>(rows: [&[u8]; R], acts: &[u8]) -> [i32; R] {
-    let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
-    let acts = acts.as_chunks::<BYTES>().0.as_chunks::<4>().0;
+fn gemv<const R: usize>(rows: [&[Bytes]; R], acts: &[[Bytes; 4]], out: &mut [i32; R]) {
     let blocks = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == blocks) && acts.len() >= blocks);
     let acts = &acts[..blocks];
@@ -154,13 +159,33 @@ fn gemv<const R: usize>(rows: [&[u8]; R], acts: &[u8]) -> [i32; R] {
         }
         start = end;
     }
-    sums.map(|sum| sum_lanes(sum))
+    for (sum, out) in sums.into_iter().zip(out) {
+        *out = sum_lanes(sum);
+    }
 }
 
+/// A panel: [`TILE_ROWS`] rows at a time with all tokens, the sums in registers.
 #[target_feature(enable = "avx2")]
-fn tile<const R: usize, const T: usize>(codes: [&[u8]; R], acts: [&[u8]; T]) -> [[i32; R]; T] {
-    let codes = codes.map(|codes| codes.as_chunks::<BYTES>().0);
-    let acts = acts.map(|acts| acts.as_chunks::<BYTES>().0);
+fn panel<const T: usize>(codes: &[&[Bytes]], acts: [&[Bytes]; T], sums: &mut [RowSums]) {
+    let mut row = 0;
+    while row + TILE_ROWS <= codes.len() {
+        tile::<TILE_ROWS, T>(std::array::from_fn(|r| codes[row + r]), acts, sums, row);
+        row += TILE_ROWS;
+    }
+    while row < codes.len() {
+        tile::<1, T>([codes[row]], acts, sums, row);
+        row += 1;
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tile<const R: usize, const T: usize>(
+    codes: [&[Bytes]; R],
+    acts: [&[Bytes]; T],
+    sums: &mut [RowSums],
+    row: usize,
+) {
     let steps = codes[0].len();
     assert!(steps <= COLUMN_BLOCK / BYTES);
     assert!(codes.iter().all(|codes| codes.len() == steps));
@@ -168,15 +193,19 @@ fn tile<const R: usize, const T: usize>(codes: [&[u8]; R], acts: [&[u8]; T]) -> 
     let mut acc = [[_mm256_setzero_si256(); R]; T];
     for step in 0..steps {
         let w: [__m256i; R] = std::array::from_fn(|r| load(&codes[r][step]));
-        for t in 0..T {
+        for (t, acc) in acc.iter_mut().enumerate() {
             let a = load(&acts[t][step]);
-            for r in 0..R {
-                acc[t][r] = _mm256_add_epi16(acc[t][r], _mm256_maddubs_epi16(w[r], a));
+            for (acc, w) in acc.iter_mut().zip(w) {
+                *acc = _mm256_add_epi16(*acc, _mm256_maddubs_epi16(w, a));
             }
         }
     }
     let ones = _mm256_set1_epi16(1);
-    acc.map(|acc| acc.map(|acc| sum_lanes(_mm256_madd_epi16(acc, ones))))
+    rows::store(
+        acc.map(|acc| acc.map(|acc| _mm256_madd_epi16(acc, ones))),
+        sums,
+        row,
+    );
 }
 
 const _: () = assert!(COLUMN_BLOCK.is_multiple_of(BLOCK) && FLUSH * 2 * 4 * 512 <= 32_768);

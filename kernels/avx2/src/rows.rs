@@ -1,17 +1,17 @@
 //! What the kernels over I2S rows share: the split of a call into rows and tiles, unpacking, sums across a register.
 //!
 //! # GEMV
-//! [`STREAMS`] rows at a time share the loads of the activations. The rows are a [`STREAMS`]-th of the call apart, so that
+//! A few rows at a time share the loads of the activations. Of `n` such rows each is an `n`-th of the call apart, so that
 //! each stream runs on through memory, and what is prefetched past the end of a row is the next row of the same stream.
 //!
 //! # GEMM
-//! [`ROW_BLOCK`] rows of at most [`COLUMN_BLOCK`] columns are unpacked once into scratch: 16 KiB that stay in L1 while
+//! [`ROW_BLOCK`] rows of at most [`COLUMN_BLOCK`] columns are unpacked once into scratch, at most 32 KiB, and stay near while
 //! all tokens pass by, a tile of a few rows and tokens at a time with its sums in registers.
 
 use std::arch::x86_64::{
-    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_and_si256,
-    _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_set1_epi8,
-    _mm256_srli_epi16, _mm256_storeu_si256,
+    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm_storeu_si128,
+    _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_hadd_epi32,
+    _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16, _mm256_storeu_si256,
 };
 use std::ops::Range;
 
@@ -24,40 +24,48 @@ use trit_kernel::{
 pub(crate) const BLOCK: usize = 128;
 /// Bytes of an I2S block: one register.
 pub(crate) const BYTES: usize = 32;
-/// Rows of a GEMV that are read at once.
-pub(crate) const STREAMS: usize = 4;
+/// Most rows of a GEMV that are read at once.
+const MAX_STREAMS: usize = 4;
+/// Most tokens of a panel.
+const MAX_TOKENS: usize = 8;
 /// Rows that are unpacked at once.
-pub(crate) const ROW_BLOCK: usize = 8;
+pub(crate) const ROW_BLOCK: usize = 16;
 /// Most columns that are unpacked at once: 64 registers of codes, after which int16 sums are full.
 pub(crate) const COLUMN_BLOCK: usize = 2048;
 /// Scratch of a call: the unpacked block.
 pub(crate) const SCRATCH_BYTES: usize = ROW_BLOCK * COLUMN_BLOCK;
 
+/// A register of bytes.
+pub(crate) type Bytes = [u8; BYTES];
+/// Sums of the rows of a panel.
+pub(crate) type RowSums = [i32; ROW_BLOCK];
+
 /// What differs between the kernels. A value is the proof that the instruction set is there.
 pub(crate) trait Method: Copy {
-    /// Rows of a GEMM tile.
-    const TILE_ROWS: usize;
-    /// Tokens of a GEMM tile.
-    const TILE_TOKENS: usize;
+    /// Rows that a GEMV reads at once.
+    const STREAMS: usize;
+    /// Most tokens of a panel.
+    const TOKENS: usize;
 
-    /// `Σ code · act` of `R` packed rows with the activations of one token.
+    /// `sums[i] = Σ code · act` of the packed rows `rows[i]` with the activations of one token; there are `STREAMS` rows or
+    /// one.
     ///
     /// # Panics
     /// When the lengths do not fit.
-    fn gemv<const R: usize>(self, rows: [&[u8]; R], acts: &[u8]) -> [i32; R];
+    fn gemv(self, rows: &[&[Bytes]], acts: &[[Bytes; 4]], sums: &mut [i32]);
 
-    /// `Σ code · act` of up to `TILE_ROWS` rows of unpacked codes with up to `TILE_TOKENS` tokens, all of one length, which
-    /// is a multiple of 32 and at most [`COLUMN_BLOCK`]; `add(row, token, sum)` gets each sum.
+    /// `sums[t][r] = Σ code · act` of up to [`ROW_BLOCK`] rows of unpacked codes with 1 to `TOKENS` tokens, all of one length,
+    /// at most [`COLUMN_BLOCK`].
     ///
     /// # Panics
-    /// When the lengths differ.
-    fn tile(self, codes: &[&[u8]], acts: &[&[u8]], add: impl FnMut(usize, usize, i32));
+    /// When the lengths do not fit.
+    fn panel(self, codes: &[&[Bytes]], acts: &[&[Bytes]], sums: &mut [RowSums]);
 
     /// Unpacks blocks of a row into one code a byte, in the order of the columns.
     ///
     /// # Panics
-    /// When `out` has not four bytes for each packed one.
-    fn unpack(self, packed: &[u8], out: &mut [u8]);
+    /// When `out` has not four registers for each packed one.
+    fn unpack(self, packed: &[Bytes], out: &mut [Bytes]);
 }
 
 /// Multiplies.
@@ -70,67 +78,73 @@ pub(crate) fn gemm(method: impl Method, info: &KernelInfo, mut args: GemmArgs<'_
     }
 }
 
-fn gemv(method: impl Method, args: &mut GemmArgs<'_>) {
-    let bytes = args.weights.bytes();
-    let size = LayoutId::I2S.group_bytes(args.weights.k());
+fn gemv<M: Method>(method: M, args: &mut GemmArgs<'_>) {
+    let (bytes, _) = args.weights.bytes().as_chunks();
+    let size = LayoutId::I2S.group_bytes(args.weights.k()) / BYTES;
     let row = |row: usize| &bytes[row * size..(row + 1) * size];
     let token = PaddedToken::read(args.prepared, args.tokens.start);
+    let acts = &token.acts.as_chunks().0.as_chunks().0[..size];
     let (first, count) = (args.rows.start, args.rows.len());
-    let part = count / STREAMS;
+    let part = count / M::STREAMS;
     for i in 0..part {
-        let sums = method.gemv::<STREAMS>(
-            std::array::from_fn(|s| row(first + i + s * part)),
-            token.acts,
-        );
-        for (s, sum) in sums.into_iter().enumerate() {
+        let mut rows: [&[Bytes]; MAX_STREAMS] = [&[]; MAX_STREAMS];
+        for (s, out) in rows[..M::STREAMS].iter_mut().enumerate() {
+            *out = row(first + i + s * part);
+        }
+        let mut sums = [0; MAX_STREAMS];
+        method.gemv(&rows[..M::STREAMS], acts, &mut sums[..M::STREAMS]);
+        for (s, sum) in sums[..M::STREAMS].iter().enumerate() {
             args.out[i + s * part] = sum - token.sum;
         }
     }
-    for i in part * STREAMS..count {
-        let [sum] = method.gemv([row(first + i)], token.acts);
-        args.out[i] = sum - token.sum;
+    for i in part * M::STREAMS..count {
+        let mut sum = [0];
+        method.gemv(&[row(first + i)], acts, &mut sum);
+        args.out[i] = sum[0] - token.sum;
     }
 }
 
 fn tiled<M: Method>(method: M, args: &mut GemmArgs<'_>) {
-    let bytes = args.weights.bytes();
-    let k = LayoutId::I2S.padded_k(args.weights.k());
+    let (bytes, _) = args.weights.bytes().as_chunks::<BYTES>();
+    let row_size = LayoutId::I2S.group_bytes(args.weights.k()) / BYTES;
+    let k = LayoutId::I2S.padded_k(args.weights.k()) / BYTES;
     let width = args.rows.len();
     for (line, token) in args.tokens.clone().enumerate() {
         let sum = PaddedToken::read(args.prepared, token).sum;
         args.out[line * width..(line + 1) * width].fill(-sum);
     }
-    // Column blocks of about the same size.
-    let blocks = k.div_ceil(COLUMN_BLOCK);
-    let step = (k / BLOCK).div_ceil(blocks) * BLOCK;
+    let (scratch, _) = args.scratch.as_chunks_mut::<BYTES>();
+    // Column blocks of about the same size, in registers.
+    let blocks = k.div_ceil(COLUMN_BLOCK / BYTES);
+    let step = row_size.div_ceil(blocks) * 4;
     for rows in chunks(args.rows.clone(), ROW_BLOCK) {
         for columns in chunks(0..k, step) {
-            let codes = &mut args.scratch[..ROW_BLOCK * columns.len()];
-            for (row, out) in rows.clone().zip(codes.chunks_exact_mut(columns.len())) {
-                let packed = &bytes[row * k / 4..(row + 1) * k / 4];
+            let len = columns.len();
+            for (row, out) in rows.clone().zip(scratch.chunks_exact_mut(len)) {
+                let packed = &bytes[row * row_size..(row + 1) * row_size];
                 method.unpack(&packed[columns.start / 4..columns.end / 4], out);
             }
-            let codes = &*codes;
-            for tokens in chunks(args.tokens.clone(), M::TILE_TOKENS) {
-                let mut acts: [&[u8]; 8] = [&[]; 8];
+            let mut codes: [&[Bytes]; ROW_BLOCK] = [&[]; ROW_BLOCK];
+            for (view, codes) in codes[..rows.len()]
+                .iter_mut()
+                .zip(scratch.chunks_exact(len))
+            {
+                *view = codes;
+            }
+            for tokens in chunks(args.tokens.clone(), M::TOKENS) {
+                let mut acts: [&[Bytes]; MAX_TOKENS] = [&[]; MAX_TOKENS];
                 for (acts, token) in acts.iter_mut().zip(tokens.clone()) {
-                    *acts = &PaddedToken::read(args.prepared, token).acts[columns.clone()];
+                    let token = PaddedToken::read(args.prepared, token);
+                    *acts = &token.acts.as_chunks().0[columns.clone()];
                 }
-                let line = tokens.start - args.tokens.start;
-                for tile in chunks(rows.clone(), M::TILE_ROWS) {
-                    let mut views: [&[u8]; 8] = [&[]; 8];
-                    for (view, row) in views.iter_mut().zip(tile.clone()) {
-                        let at = (row - rows.start) * columns.len();
-                        *view = &codes[at..at + columns.len()];
+                let mut sums = [[0; ROW_BLOCK]; MAX_TOKENS];
+                let sums = &mut sums[..tokens.len()];
+                method.panel(&codes[..rows.len()], &acts[..tokens.len()], sums);
+                for (sums, token) in sums.iter().zip(tokens) {
+                    let at = (token - args.tokens.start) * width + rows.start - args.rows.start;
+                    for (out, sum) in args.out[at..at + rows.len()].iter_mut().zip(sums) {
+                        *out += sum;
                     }
-                    let column = tile.start - args.rows.start;
-                    method.tile(
-                        &views[..tile.len()],
-                        &acts[..tokens.len()],
-                        |row, token, sum| {
-                            args.out[(line + token) * width + column + row] += sum;
-                        },
-                    );
                 }
             }
         }
@@ -142,25 +156,20 @@ fn chunks(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>
     range.step_by(step).map(move |at| at..(at + step).min(end))
 }
 
-/// Loads 32 bytes.
-///
-/// # Panics
-/// When they are not all there.
+/// Loads a register.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(crate) fn load(bytes: &[u8; BYTES]) -> __m256i {
+pub(crate) fn load(bytes: &Bytes) -> __m256i {
     // SAFETY: the reference is to 32 readable bytes, and the load asks for no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
 /// [`Method::unpack`] for AVX2.
 #[target_feature(enable = "avx2")]
-pub(crate) fn unpack(packed: &[u8], out: &mut [u8]) {
+pub(crate) fn unpack(packed: &[Bytes], out: &mut [Bytes]) {
     assert_eq!(packed.len() * 4, out.len());
     let mask = _mm256_set1_epi8(3);
-    let (packed, _) = packed.as_chunks::<BYTES>();
-    let (out, _) = out.as_chunks_mut::<BLOCK>();
-    for (packed, out) in packed.iter().zip(out) {
+    for (packed, out) in packed.iter().zip(out.as_chunks_mut::<4>().0) {
         let w = load(packed);
         let planes = [
             _mm256_srli_epi16::<6>(w),
@@ -168,13 +177,56 @@ pub(crate) fn unpack(packed: &[u8], out: &mut [u8]) {
             _mm256_srli_epi16::<2>(w),
             w,
         ];
-        for (plane, out) in planes.into_iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        for (plane, out) in planes.into_iter().zip(out) {
             // SAFETY: `out` is 32 writable bytes, and the store asks for no alignment.
             unsafe {
                 _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_and_si256(plane, mask));
             }
         }
     }
+}
+
+/// Writes the sums of a tile: `sums[t][row + r]` is the sum of the lanes of `acc[t][r]`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn store<const R: usize, const T: usize>(
+    acc: [[__m256i; R]; T],
+    sums: &mut [RowSums],
+    row: usize,
+) {
+    assert!(sums.len() >= T);
+    let mut t = 0;
+    if R == 2 {
+        while t + 2 <= T {
+            let [a, b, c, d] =
+                sum_lanes4([acc[t][0], acc[t][R - 1], acc[t + 1][0], acc[t + 1][R - 1]]);
+            sums[t][row..row + 2].copy_from_slice(&[a, b]);
+            sums[t + 1][row..row + 2].copy_from_slice(&[c, d]);
+            t += 2;
+        }
+    }
+    while t < T {
+        for (acc, sum) in acc[t].iter().zip(&mut sums[t][row..row + R]) {
+            *sum = sum_lanes(*acc);
+        }
+        t += 1;
+    }
+}
+
+/// The sums of the eight lanes of four registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_lanes4(v: [__m256i; 4]) -> [i32; 4] {
+    let [a, b, c, d] = v;
+    let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let sums = _mm_add_epi32(
+        _mm256_castsi256_si128(sums),
+        _mm256_extracti128_si256::<1>(sums),
+    );
+    let mut out = [0; 4];
+    // SAFETY: `out` is 16 writable bytes, and the store asks for no alignment.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) }
+    out
 }
 
 /// The sum of the eight lanes.

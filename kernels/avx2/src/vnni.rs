@@ -14,10 +14,18 @@ use trit_kernel::{
     Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Unavailable,
 };
 
-use crate::rows::{self, BYTES, Method, SCRATCH_BYTES, STREAMS, load, sum_lanes};
+use crate::rows::{
+    self, BYTES, Bytes, COLUMN_BLOCK, Method, RowSums, SCRATCH_BYTES, load, sum_lanes,
+};
 
+/// Rows that a GEMV reads at once.
+const STREAMS: usize = 3;
+/// Rows of a GEMM tile.
+const TILE_ROWS: usize = 2;
+/// Tokens of a GEMM tile.
+const TOKENS: usize = 6;
 /// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// The proof that AVX-VNNI is there.
 #[derive(Clone, Copy)]
@@ -66,51 +74,50 @@ impl Kernel for Vnni {
 }
 
 impl Method for Vnni {
-    const TILE_ROWS: usize = 2;
-    const TILE_TOKENS: usize = 4;
+    const STREAMS: usize = STREAMS;
+    const TOKENS: usize = TOKENS;
 
-    fn gemv<const R: usize>(self, rows: [&[u8]; R], acts: &[u8]) -> [i32; R] {
+    fn gemv(self, rows: &[&[Bytes]], acts: &[[Bytes; 4]], sums: &mut [i32]) {
         // SAFETY: a `Vnni` exists only where `open` saw AVX-VNNI.
-        unsafe { gemv(rows, acts) }
+        unsafe {
+            if let (Ok(rows), Ok(sums)) = (rows.try_into(), (&mut *sums).try_into()) {
+                gemv::<STREAMS>(rows, acts, sums);
+            } else {
+                gemv::<1>(
+                    [rows[0]],
+                    acts,
+                    (&mut sums[..1]).try_into().expect("one sum"),
+                );
+            }
+        }
     }
 
-    fn tile(self, codes: &[&[u8]], acts: &[&[u8]], mut add: impl FnMut(usize, usize, i32)) {
+    fn panel(self, codes: &[&[Bytes]], acts: &[&[Bytes]], sums: &mut [RowSums]) {
         macro_rules! run {
-            ($rows:literal, $tokens:literal) => {{
-                let codes: [&[u8]; $rows] = std::array::from_fn(|i| codes[i]);
-                let acts: [&[u8]; $tokens] = std::array::from_fn(|i| acts[i]);
+            ($tokens:literal) => {
                 // SAFETY: a `Vnni` exists only where `open` saw AVX-VNNI.
-                let sums = unsafe { tile::<$rows, $tokens>(codes, acts) };
-                for (token, sums) in sums.into_iter().enumerate() {
-                    for (row, sum) in sums.into_iter().enumerate() {
-                        add(row, token, sum);
-                    }
-                }
-            }};
+                unsafe { panel::<$tokens>(codes, std::array::from_fn(|t| acts[t]), sums) }
+            };
         }
-        match (codes.len(), acts.len()) {
-            (2, 4) => run!(2, 4),
-            (2, 3) => run!(2, 3),
-            (2, 2) => run!(2, 2),
-            (2, 1) => run!(2, 1),
-            (1, 4) => run!(1, 4),
-            (1, 3) => run!(1, 3),
-            (1, 2) => run!(1, 2),
-            (1, 1) => run!(1, 1),
-            (rows, tokens) => unreachable!("tile of {rows} rows and {tokens} tokens"),
+        match acts.len() {
+            1 => run!(1),
+            2 => run!(2),
+            3 => run!(3),
+            4 => run!(4),
+            5 => run!(5),
+            6 => run!(6),
+            tokens => unreachable!("panel of {tokens} tokens"),
         }
     }
 
-    fn unpack(self, packed: &[u8], out: &mut [u8]) {
+    fn unpack(self, packed: &[Bytes], out: &mut [Bytes]) {
         // SAFETY: a `Vnni` exists only where `open` saw AVX-VNNI, which includes AVX2.
         unsafe { rows::unpack(packed, out) }
     }
 }
 
 #[target_feature(enable = "avx2,avxvnni")]
-fn gemv<const R: usize>(rows: [&[u8]; R], acts: &[u8]) -> [i32; R] {
-    let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
-    let acts = acts.as_chunks::<BYTES>().0.as_chunks::<4>().0;
+fn gemv<const R: usize>(rows: [&[Bytes]; R], acts: &[[Bytes; 4]], out: &mut [i32; R]) {
     let blocks = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == blocks) && acts.len() >= blocks);
     let acts = &acts[..blocks];
@@ -134,30 +141,50 @@ fn gemv<const R: usize>(rows: [&[u8]; R], acts: &[u8]) -> [i32; R] {
             once[r] = _mm256_dpbusd_avx_epi32(once[r], _mm256_and_si256(w, low), a3);
         }
     }
-    std::array::from_fn(|r| {
-        sum_lanes(_mm256_add_epi32(
+    for r in 0..R {
+        out[r] = sum_lanes(_mm256_add_epi32(
             once[r],
             _mm256_srai_epi32::<2>(fourfold[r]),
-        ))
-    })
+        ));
+    }
 }
 
+/// A panel: [`TILE_ROWS`] rows at a time with all tokens, the sums in registers.
 #[target_feature(enable = "avx2,avxvnni")]
-fn tile<const R: usize, const T: usize>(codes: [&[u8]; R], acts: [&[u8]; T]) -> [[i32; R]; T] {
-    let codes = codes.map(|codes| codes.as_chunks::<BYTES>().0);
-    let acts = acts.map(|acts| acts.as_chunks::<BYTES>().0);
+fn panel<const T: usize>(codes: &[&[Bytes]], acts: [&[Bytes]; T], sums: &mut [RowSums]) {
+    let mut row = 0;
+    while row + TILE_ROWS <= codes.len() {
+        tile::<TILE_ROWS, T>(std::array::from_fn(|r| codes[row + r]), acts, sums, row);
+        row += TILE_ROWS;
+    }
+    while row < codes.len() {
+        tile::<1, T>([codes[row]], acts, sums, row);
+        row += 1;
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn tile<const R: usize, const T: usize>(
+    codes: [&[Bytes]; R],
+    acts: [&[Bytes]; T],
+    sums: &mut [RowSums],
+    row: usize,
+) {
     let steps = codes[0].len();
+    assert!(steps <= COLUMN_BLOCK / BYTES);
     assert!(codes.iter().all(|codes| codes.len() == steps));
     assert!(acts.iter().all(|acts| acts.len() == steps));
     let mut acc = [[_mm256_setzero_si256(); R]; T];
     for step in 0..steps {
         let w: [__m256i; R] = std::array::from_fn(|r| load(&codes[r][step]));
-        for t in 0..T {
+        for (t, acc) in acc.iter_mut().enumerate() {
             let a = load(&acts[t][step]);
-            for r in 0..R {
-                acc[t][r] = _mm256_dpbusd_avx_epi32(acc[t][r], w[r], a);
+            for (acc, w) in acc.iter_mut().zip(w) {
+                *acc = _mm256_dpbusd_avx_epi32(*acc, w, a);
             }
         }
     }
-    acc.map(|acc| acc.map(|acc| sum_lanes(acc)))
+
+    rows::store(acc, sums, row);
 }
