@@ -28,6 +28,10 @@ pub enum Activation {
 /// The hyper-parameters of one model. A value that exists has passed every check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts of a file, none of them a state"
+)]
 pub struct Config {
     /// `general.architecture` of a GGUF file, or `model_type` of a Hugging Face folder.
     pub architecture: String,

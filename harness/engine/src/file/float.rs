@@ -1,7 +1,9 @@
 //! Matrices of floats: embedding and head.
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 use serde::Serialize;
+use trit_kernel::AlignedBuf;
 
 use super::bytes::Bytes;
 use super::error::{FileError, FileName};
@@ -69,7 +71,7 @@ impl FloatType {
         let blocks = out.chunks_exact_mut(elements).zip(bytes.chunks_exact(size));
         match self {
             Self::F32 => {
-                blocks.for_each(|(o, b)| o[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                blocks.for_each(|(o, b)| o[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             }
             Self::F16 => blocks.for_each(|(o, b)| o[0] = half_at(b, 0)),
             Self::Bf16 => {
@@ -204,6 +206,30 @@ impl FloatMatrix {
             .flatten()
     }
 
+    /// A copy in F16, each value rounded to the nearest even half. Files hold one model's embedding as BF16 or as F16 rounded
+    /// from it, and BF16 reaches below the smallest halves: engines that want the same numbers from both take this.
+    #[must_use]
+    pub fn to_f16(&self) -> Self {
+        let mut buf = AlignedBuf::zeroed(2 * self.rows * self.cols);
+        buf.bytes_mut()
+            .par_chunks_mut(2 * self.cols)
+            .enumerate()
+            .for_each_init(
+                || vec![0.0; self.cols],
+                |floats, (row, out)| {
+                    self.row(row, floats);
+                    for (out, value) in out.chunks_exact_mut(2).zip(floats) {
+                        out.copy_from_slice(&f16::from_f32(*value).to_le_bytes());
+                    }
+                },
+            );
+        Self {
+            dtype: FloatType::F16,
+            bytes: Bytes::from_lines(buf),
+            ..*self
+        }
+    }
+
     /// Gives the pages of the matrix back to the system, where they are a map's (after a copy in another type was made).
     pub fn release(&self) {
         self.bytes.release();
@@ -223,5 +249,89 @@ pub(crate) fn finite_vector(
     match out.iter().position(|v| !v.is_finite()) {
         None => Ok(out),
         Some(at) => Err(file.invalid(name, format!("element {at} is not a finite number"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(got: f32, want: f32) -> bool {
+        got.to_bits() == want.to_bits()
+    }
+
+    fn decoded(dtype: FloatType, bytes: &[u8]) -> Vec<f32> {
+        let (elements, size) = dtype.block();
+        let mut out = vec![0.0; bytes.len() / size * elements];
+        dtype.decode(bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn half_and_bfloat_known_answers() {
+        // 1.0, -2.5, the smallest subnormal half.
+        assert_eq!(
+            decoded(FloatType::F16, &[0x00, 0x3c, 0x00, 0xc1, 0x01, 0x00]),
+            [1.0, -2.5, 2.0f32.powi(-24)]
+        );
+        // 1.0, -2.5, 3.140625.
+        assert_eq!(
+            decoded(FloatType::Bf16, &[0x80, 0x3f, 0x20, 0xc0, 0x49, 0x40]),
+            [1.0, -2.5, 3.140_625]
+        );
+        assert_eq!(decoded(FloatType::F32, &1.5f32.to_le_bytes()), [1.5]);
+    }
+
+    #[test]
+    fn q8_0_known_answers() {
+        let mut block = vec![0x00, 0x38]; // d = 0.5
+        block.extend((0..32).map(|i: u8| i.wrapping_mul(8)));
+        let out = decoded(FloatType::Q8_0, &block);
+        assert_eq!(out[..3], [0.0, 4.0, 8.0]);
+        // 16 · 8 = 128 is −128 as i8, 31 · 8 = 248 is −8.
+        assert_eq!((out[15], out[16], out[31]), (60.0, -64.0, -4.0));
+    }
+
+    #[test]
+    fn q4_0_known_answers() {
+        let mut block = vec![0x00, 0x40]; // d = 2
+        block.extend((0..16).map(|i: u8| i | (15 - i) << 4));
+        let out = decoded(FloatType::Q4_0, &block);
+        assert_eq!((out[0], out[1], out[15]), (-16.0, -14.0, 14.0));
+        assert_eq!((out[16], out[17], out[31]), (14.0, 12.0, -16.0));
+    }
+
+    #[test]
+    fn q6_k_known_answers() {
+        // All bytes zero but the scales: every q is −32.
+        let mut block = vec![0u8; 210];
+        block[192..208].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 255, 10, 11, 12, 13, 14, 15, 16]);
+        block[208..].copy_from_slice(&f16::from_f32(0.25).to_le_bytes());
+        let out = decoded(FloatType::Q6K, &block);
+        assert_eq!(
+            (out[0], out[16], out[127], out[128], out[255]),
+            (-8.0, -16.0, -64.0, 8.0, -128.0)
+        );
+        // Element 37 of the second half: group 1, l = 5: low nibble of ql[64 + 37], bits 2 of qh[32 + 5], scale 8 + 2.
+        block[64 + 37] = 0x09;
+        block[128 + 32 + 5] = 0b0000_1000;
+        let out = decoded(FloatType::Q6K, &block);
+        assert!(same(out[128 + 37], 0.25 * 11.0 * 9.0));
+        // The high nibble of the same byte is element 101: group 3, l = 5, scale 8 + 6.
+        block[64 + 37] = 0xf0;
+        block[128 + 32 + 5] = 0b1100_0000;
+        let out = decoded(FloatType::Q6K, &block);
+        assert!(same(out[128 + 101], 0.25 * 15.0 * 31.0));
+        assert!(same(out[128 + 37], 0.25 * 11.0 * -32.0));
+    }
+
+    #[test]
+    fn rows_must_be_whole_blocks() {
+        assert_eq!(FloatType::Q8_0.row_bytes(64), Some(68));
+        assert_eq!(FloatType::Q8_0.row_bytes(65), None);
+        assert_eq!(FloatType::F32.row_bytes(usize::MAX), None);
+        let held = Bytes::from_vec(vec![0; 68 * 3]);
+        assert!(FloatMatrix::new(3, 64, FloatType::Q8_0, held.clone()).is_some());
+        assert!(FloatMatrix::new(2, 64, FloatType::Q8_0, held).is_none());
     }
 }

@@ -95,7 +95,7 @@ fn shard_names(path: &Path) -> Result<(BTreeMap<String, String>, BTreeSet<String
 }
 
 /// Opens a folder.
-pub(crate) fn open(dir: &Path, options: &FileOptions) -> Result<Checkpoint, FileError> {
+pub(crate) fn open(dir: &Path, options: FileOptions) -> Result<Checkpoint, FileError> {
     let config_path = dir.join("config.json");
     let config_file = FileName::of(&config_path);
     let raw = parse_config(
@@ -131,7 +131,7 @@ pub(crate) fn from_bytes(
     name: &str,
     config: &[u8],
     weights: Bytes,
-    options: &FileOptions,
+    options: FileOptions,
 ) -> Result<Checkpoint, FileError> {
     let config_file = FileName::new(format!("{name}/config.json"));
     json::check_size(&config_file, config.len() as u64, MAX_CONFIG)?;
@@ -302,7 +302,7 @@ struct ParsedConfig {
 fn parse_config(
     file: &FileName,
     text: &[u8],
-    options: &FileOptions,
+    options: FileOptions,
 ) -> Result<ParsedConfig, FileError> {
     let object = Object::parse(file.clone(), text)?;
     let model_type = object
@@ -453,7 +453,7 @@ fn build(
         let found = tensors
             .get(tensor)
             .map(|(index, _)| shards[*index].file.as_str());
-        if !found.is_some_and(|found| Path::new(found).file_name() == Some(shard.as_ref())) {
+        if found.is_none_or(|found| Path::new(found).file_name() != Some(shard.as_ref())) {
             return Err(config_file.invalid(
                 tensor,
                 format!("is not in `{shard}`, where `{INDEX}` says it is"),
@@ -596,7 +596,11 @@ impl Hf {
 
     fn check_tensors(&self, masters: bool) -> Result<(), FileError> {
         for name in self.tensors.keys() {
-            if name.starts_with("model.layers.") && name.ends_with(".bias") {
+            if name.starts_with("model.layers.")
+                && name
+                    .rsplit_once('.')
+                    .is_some_and(|(_, last)| last == "bias")
+            {
                 let (file, ..) = self.find(name)?;
                 return Err(file.unsupported(
                     name,

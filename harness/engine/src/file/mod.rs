@@ -175,8 +175,8 @@ impl Checkpoint {
     /// When the system refuses, or the content is damaged, contradicts itself or is not supported.
     pub fn open(path: &Path, options: &FileOptions) -> Result<Self, FileError> {
         match folder(path) {
-            Some(dir) => hf::open(&dir, options),
-            None => gguf::open(Bytes::map(path)?, &FileName::of(path), options),
+            Some(dir) => hf::open(&dir, *options),
+            None => gguf::open(&Bytes::map(path)?, &FileName::of(path), *options),
         }
     }
 
@@ -189,7 +189,7 @@ impl Checkpoint {
         bytes: Vec<u8>,
         options: &FileOptions,
     ) -> Result<Self, FileError> {
-        gguf::open(Bytes::from_vec(bytes), &FileName::new(name), options)
+        gguf::open(&Bytes::from_vec(bytes), &FileName::new(name), *options)
     }
 
     /// Reads a Hugging Face model that is already in memory: the text of `config.json` and the bytes of
@@ -203,7 +203,7 @@ impl Checkpoint {
         safetensors: Vec<u8>,
         options: &FileOptions,
     ) -> Result<Self, FileError> {
-        hf::from_bytes(name, config, Bytes::from_vec(safetensors), options)
+        hf::from_bytes(name, config, Bytes::from_vec(safetensors), *options)
     }
 
     pub(crate) fn new(config: Config, container: &'static str, backend: Box<dyn Backend>) -> Self {

@@ -26,7 +26,7 @@ pub(super) const fn row_seed(seed: u64, row: usize) -> u64 {
 /// probability by less than 2 in 100,000.
 pub(crate) fn row_codes(seed: u64, row: usize, out: &mut [i8]) {
     let seed = row_seed(seed, row);
-    let code = |bits: u64, i: usize| ((bits >> (16 * i) & 0xffff) * 3 >> 16) as i8 - 1;
+    let code = |bits: u64, i: usize| ((((bits >> (16 * i)) & 0xffff) * 3) >> 16) as i8 - 1;
     let mut quads = out.chunks_exact_mut(4);
     let mut index = 0;
     for quad in &mut quads {

@@ -65,9 +65,9 @@ pub(crate) fn norm_name(layer: usize, norm: Norm) -> String {
 
 /// Reads a GGUF file: header, types, configuration and the presence and shape of every tensor that the model needs.
 pub(crate) fn open(
-    bytes: Bytes,
+    bytes: &Bytes,
     file: &FileName,
-    options: &FileOptions,
+    options: FileOptions,
 ) -> Result<Checkpoint, FileError> {
     let gguf = {
         let header = Header::parse(file, bytes.get())?;
@@ -82,7 +82,7 @@ pub(crate) fn open(
             file: file.clone(),
             bytes: bytes.clone(),
             config,
-            options: *options,
+            options,
             tensors,
         }
     };
@@ -305,7 +305,11 @@ impl Gguf {
     /// there that would change the result.
     fn check_tensors(&self) -> Result<(), FileError> {
         for name in self.tensors.keys() {
-            if name.ends_with(".bias") || name.starts_with("rope_freqs") {
+            if name
+                .rsplit_once('.')
+                .is_some_and(|(_, last)| last == "bias")
+                || name.starts_with("rope_freqs")
+            {
                 return Err(self.file.unsupported(
                     name,
                     "this engine does not read it, and leaving it out would change the result",
