@@ -1,18 +1,32 @@
 //! Float operations of the engine and the limits of the machine.
 //!
 //! # One order on every instruction set
-//! The results of [`Ops`] are equal to the bit on every implementation, because each reduction has one stated order:
+//! The results of [`Ops`] are equal to the bit on every implementation (a NaN is a NaN; its payload is not fixed), because
+//! each reduction has one stated order:
 //!
-//! * **Lanes**: a sum over `n` products uses 16 virtual lanes. Element `i` is added to lane `i mod 16` in order of `i` with a
-//!   fused multiply-add; then lanes `j` and `j + 8` are added, then `j + 4`, `j + 2`, `j + 1`.
+//! * **Lanes**: a sum over `n` products uses 16 virtual lanes that start at +0. Element `i` is added to lane `i mod 16` in
+//!   order of `i` with a fused multiply-add (where `n` is no multiple of 16, zeros fill it up); then lanes `j` and `j + 8`
+//!   are added, then `j + 4`, `j + 2`, `j + 1`.
 //! * **Columns**: where several outputs are computed at once (weighted sums of value rows), each output is a sequential sum
-//!   with fused multiply-adds, one output a lane.
+//!   from +0 with fused multiply-adds, one output a lane.
 //! * `exp` is this crate's own polynomial, made of fused multiply-adds in one order.
 //!
-//! Divisions, square roots and conversions are IEEE operations and need no rule.
+//! Divisions, square roots and conversions are IEEE operations and need no rule. Maxima ignore NaN.
+#![expect(
+    clippy::inline_always,
+    reason = "the generic operations must become part of the function that enables the instruction set"
+)]
+
+mod attend;
+mod lanes;
+mod scalar;
+mod simd;
 
 use half::f16;
 use trit_kernel::{Cpu, Isa};
+
+use crate::scalar::Scalar;
+use crate::simd::Simd;
 
 /// A key or value cache of one head, or a weight row block: numbers in one of two types.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +35,21 @@ pub enum Floats<'a> {
     F32(&'a [f32]),
     /// 16-bit.
     F16(&'a [f16]),
+}
+
+impl Floats<'_> {
+    /// How many numbers there are.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::F32(x) => x.len(),
+            Self::F16(x) => x.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// One attention call: `heads` query heads that share one key and value head, over `positions` cached positions.
@@ -47,7 +76,9 @@ pub trait Ops: Send + Sync {
     fn dot(&self, a: &[f32], b: &[f32]) -> f32;
 
     /// `Σ x²` (lanes).
-    fn sum_squares(&self, x: &[f32]) -> f32;
+    fn sum_squares(&self, x: &[f32]) -> f32 {
+        self.dot(x, x)
+    }
 
     /// RMSNorm: `out = x · (1 / sqrt(Σx²/n + eps)) · weight`, multiplied in this order.
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
@@ -61,11 +92,15 @@ pub trait Ops: Send + Sync {
     /// `x += y`.
     fn add(&self, x: &mut [f32], y: &[f32]);
 
-    /// `gate = max(gate, 0)² · up`.
+    /// `gate = max(gate, 0)² · up`; the maximum of NaN is 0.
     fn relu2_mul(&self, gate: &mut [f32], up: &[f32]);
 
     /// `gate = gate / (1 + exp(−gate)) · up`.
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]);
+
+    /// `x = exp(x)`, within 1 ulp of the true value; 0 below −87.3365 (the result would not be a normal number) and
+    /// infinite above 88.72283 (the largest argument whose result is finite, but for one step).
+    fn exp(&self, x: &mut [f32]);
 
     /// Rotates each head of `x` by half rotation: for `i < dim/2`, the pair `(x[i], x[i + dim/2])` becomes
     /// `(x[i]·cos[i] − x[i+dim/2]·sin[i], x[i+dim/2]·cos[i] + x[i]·sin[i])`, each as `fma(a, cos, ∓(b·sin))`.
@@ -73,7 +108,8 @@ pub trait Ops: Send + Sync {
     fn rope(&self, x: &mut [f32], cos: &[f32], sin: &[f32]);
 
     /// Attention: scores (lanes) · scale, softmax over positions, weighted sum of values (columns).
-    /// `scores` has room for `positions` x `heads`; `out` is `heads` x `dim`.
+    /// `scores` has room for `heads` x `positions`, and holds the weights afterwards; `out` is `heads` x `dim`, zeros
+    /// when there are no positions.
     fn attention(&self, call: Attention<'_>, scores: &mut [f32], out: &mut [f32]);
 
     /// Softmax in place: maximum, `exp(x − max)`, sum (lanes), division.
@@ -86,7 +122,55 @@ pub trait Ops: Send + Sync {
     fn to_f16(&self, x: &[f32], out: &mut [f16]);
 }
 
-/// The best implementation for `cpu`.
+/// Implements [`Ops`] for the lanes of one instruction set: each method becomes one function with the attribute `$attr`
+/// that enables the instruction set, and into which the generic operation is inlined.
+macro_rules! implement {
+    ($lanes:ty, $attr:meta) => {
+        impl Ops for $lanes {
+            fn isa(&self) -> Isa {
+                <$lanes as Simd>::ISA
+            }
+
+            implement! { @ $lanes, $attr,
+                fn dot(a: &[f32], b: &[f32]) -> f32 = lanes::dot;
+                fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) -> () = lanes::rms_norm;
+                fn quantize(x: &[f32], out: &mut [i8]) -> f32 = lanes::quantize;
+                fn dequantize(sums: &[i32], activation_scale: f32, weight_scale: f32, out: &mut [f32]) -> ()
+                    = lanes::dequantize;
+                fn add(x: &mut [f32], y: &[f32]) -> () = lanes::add;
+                fn relu2_mul(gate: &mut [f32], up: &[f32]) -> () = lanes::relu2_mul;
+                fn silu_mul(gate: &mut [f32], up: &[f32]) -> () = lanes::silu_mul;
+                fn exp(x: &mut [f32]) -> () = lanes::exp;
+                fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) -> () = lanes::rope;
+                fn attention(call: Attention<'_>, scores: &mut [f32], out: &mut [f32]) -> () = attend::attention;
+                fn softmax(x: &mut [f32]) -> () = lanes::softmax;
+                fn rows_dot(weights: Floats<'_>, x: &[f32], out: &mut [f32]) -> () = lanes::rows_dot;
+                fn to_f16(x: &[f32], out: &mut [f16]) -> () = lanes::to_f16;
+            }
+        }
+    };
+    (@ $lanes:ty, $attr:meta, $(fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty = $op:path;)*) => {
+        $(
+            fn $name(&self, $($arg: $type),*) -> $out {
+                #[$attr]
+                unsafe fn run(s: $lanes, $($arg: $type),*) -> $out {
+                    $op(s, $($arg),*)
+                }
+                // SAFETY: a value of this type exists only where its instruction set can be executed.
+                unsafe { run(*self, $($arg),*) }
+            }
+        )*
+    };
+}
+
+implement!(Scalar, inline);
+
+/// Every implementation that `cpu` can run, the slowest first.
+pub fn all(_cpu: Cpu) -> Vec<&'static dyn Ops> {
+    vec![&Scalar]
+}
+
+/// The fastest implementation that `cpu` can run.
 pub fn best(_cpu: Cpu) -> &'static dyn Ops {
-    unreachable!("replaced by the first implementation")
+    &Scalar
 }
