@@ -132,11 +132,9 @@ impl Machine {
             .caches
             .iter()
             .filter(|cache| cache.level == last && cache.kind != "Instruction");
-        Some(
-            of_last
-                .map(|cache| cache.size_bytes.saturating_mul(u64::from(cache.instances)))
-                .sum(),
-        )
+        let sizes =
+            of_last.map(|cache| cache.size_bytes.saturating_mul(u64::from(cache.instances)));
+        sizes.reduce(u64::saturating_add)
     }
 
     /// A short digest (12 hexadecimal digits) of everything about the machine that changes how fast it is and that
@@ -186,7 +184,7 @@ impl Machine {
             &self
                 .memory
                 .total_bytes
-                .map(|bytes| (bytes + (1 << 29)) >> 30),
+                .map(|bytes| bytes.saturating_add(1 << 29) >> 30),
         );
         fact("page_bytes", &self.memory.page_bytes);
         fact(
