@@ -136,12 +136,12 @@ row! {
         subject: String = "What is measured: a kernel id, engine:<kernel id>, program:<name>, probe:<name>.",
         kernel: String = "The kernel id; empty for probes and programs.",
         layout: String = "Packed form of the weights.",
-        weight_bits: Option<f64> = "Stored bits a weight; 8 for the read probe.",
+        weight_bits: Option<f64> = "Stored bits a weight.",
         isa: String = "Instruction set of the kernel.",
         model: String = "Model name or path; synth:<shape> for seeded random weights.",
         model_sha256: String = "SHA-256 of the model file; empty for models made in memory.",
-        rows: Option<u64> = "Output features of the matrix; 1 for probes.",
-        k: Option<u64> = "Input features of the matrix; bytes that one call of the read probe reads, half the operations of one call of the peak probe.",
+        rows: Option<u64> = "Output features of the matrix.",
+        k: Option<u64> = "Input features of the matrix.",
         tokens: Option<u64> = "Tokens in one call.",
         workload: Workload = "What is done.",
         threads: Option<u64> = "Threads of the team.",
@@ -153,8 +153,8 @@ row! {
         depth: Option<u64> = "Tokens already in the KV cache when timing starts.",
         batch: Option<u64> = "Sequences decoded together.",
         ubatch: Option<u64> = "Tokens of one prefill chunk.",
-        bytes_per_call: Option<u64> = "Bytes that one call of a model has to read: weights (ternary ones at most 2.0 bits each), head, KV at the mean position, an embedding row; empty for single kernels, whose shape says it.",
-        ops_per_call: Option<u64> = "Operations of one call of a model, a multiply and an add being two; empty for single kernels.",
+        bytes_per_call: Option<u64> = "Bytes that one call of a model has to read: weights (ternary ones at most 2.0 bits each), head, KV at the mean position, an embedding row; or that one call of the read probe reads. Empty for single kernels, whose shape says it.",
+        ops_per_call: Option<u64> = "Operations of one call of a model or of the peak probe, a multiply and an add being two; empty for single kernels.",
     }
 }
 

@@ -1,1 +1,33 @@
 //! Executes plans: workers, order, pairing, verification.
+//!
+//! The way of a session: [`survey`] asks a worker what the machine can run and how fast it roughly is, [`plan`] expands a
+//! suite into cells, [`execute`] visits them in worker processes and writes verified samples as rows. Nothing is timed
+//! whose answer was not checked; nothing that a worker does ends the run.
+#![forbid(unsafe_code)]
+
+mod estimate;
+mod execute;
+mod host;
+mod inputs;
+mod limits;
+mod outcome;
+pub mod pairing;
+mod planner;
+mod process;
+mod progress;
+pub mod protocol;
+mod reference;
+mod session;
+mod survey;
+mod tasks;
+pub mod worker;
+
+pub use execute::{RunError, RunOptions, Timeouts, execute};
+pub use inputs::digest_bytes;
+pub use limits::measure_limits;
+pub use outcome::Outcome;
+pub use planner::{DEFAULT_BUDGET, Overrides, PlanContext, PlanError, plan};
+pub use process::{Worker, WorkerCommand, WorkerError};
+pub use progress::{Progress, Silent};
+pub use session::{SessionFacts, new_session, utc_compact, utc_iso};
+pub use survey::{Survey, survey};

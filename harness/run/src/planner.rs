@@ -1,0 +1,786 @@
+//! From a suite to a plan: which cells, in which order, with how much time and memory. A pure function.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use trit_core::{
+    Cell, Generate, Micro, NOT_MEASURED, Pair, PairSubject, Plan, PlannedCell, PlannedPair,
+    Selector, Station, Status, Suite, ThreadCount, Workload, embedded_shape,
+};
+
+use crate::estimate::{Estimate, model_memory};
+use crate::protocol::KernelFacts;
+
+/// The budget of a suite that names none.
+pub const DEFAULT_BUDGET: Duration = Duration::from_mins(2);
+/// Smallest working set of a cold cell, where memory permits.
+const COLD_BYTES: u64 = 1 << 30;
+/// A cold working set is this many times the last-level cache.
+const COLD_CACHES: u64 = 4;
+/// Last-level caches above this are counted as this: what a virtual machine reports may be the host's.
+const MAX_COUNTED_CACHE: u64 = 512 << 20;
+
+/// What the command line changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Models of the `[[generate]]` entries instead of the suite's.
+    pub models: Vec<String>,
+    /// Thread counts instead of the suite's.
+    pub threads: Vec<ThreadCount>,
+    /// Only these kernels and baselines.
+    pub kernels: Vec<String>,
+    /// Budget instead of the suite's.
+    pub budget: Option<Duration>,
+    /// Seed instead of the suite's.
+    pub seed: Option<u64>,
+    /// Only cells whose id contains this text.
+    pub filter: Option<String>,
+}
+
+/// What the planner has to know about the machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanContext {
+    /// What "all" threads means.
+    pub threads: usize,
+    /// Kernels and baselines, with the estimates of the survey.
+    pub kernels: Vec<KernelFacts>,
+    /// Memory that is free for workers.
+    pub memory_bytes: u64,
+    /// Last-level cache, as reported.
+    pub l3_bytes: u64,
+    /// Size of each model file that cells may name.
+    pub model_bytes: std::collections::BTreeMap<String, u64>,
+    /// What the command line changes.
+    pub overrides: Overrides,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A kernel was asked for that does not exist.
+    #[error("unknown kernel `{id}`; hint: `tritbench kernels` lists them{near}")]
+    UnknownKernel {
+        /// What was asked for.
+        id: String,
+        /// Names that look like it.
+        near: String,
+    },
+    /// A cell would have no thread.
+    #[error("0 threads cannot work; hint: give 1 or more")]
+    NoThreads,
+    /// Nothing is left.
+    #[error("the plan has no cells; hint: {0}")]
+    Empty(String),
+}
+
+impl PlanContext {
+    fn facts(&self, id: &str) -> Option<&KernelFacts> {
+        self.kernels.iter().find(|facts| facts.id == id)
+    }
+
+    fn allowed(&self, id: &str) -> bool {
+        self.overrides.kernels.is_empty() || self.overrides.kernels.iter().any(|k| k == id)
+    }
+
+    /// Ternary kernels that can run, fastest first: by the geometric mean of the two estimates of the survey, so that
+    /// neither one token nor many decide alone. Kernels without estimates come last, in the order of the registry.
+    pub fn ranking(&self) -> Vec<&KernelFacts> {
+        let mut ranked: Vec<&KernelFacts> = self
+            .kernels
+            .iter()
+            .filter(|facts| !facts.dense && facts.unavailable.is_empty() && self.allowed(&facts.id))
+            .collect();
+        let score = |facts: &KernelFacts| match (facts.gemv_ns_per_weight, facts.gemm_ns_per_weight)
+        {
+            (Some(gemv), Some(gemm)) if gemv > 0.0 && gemm > 0.0 => gemv.ln() + gemm.ln(),
+            _ => f64::INFINITY,
+        };
+        ranked.sort_by(|a, b| score(a).total_cmp(&score(b)));
+        ranked
+    }
+
+    /// The ids that one selector takes.
+    fn taken(&self, selector: &Selector) -> Result<Vec<String>, PlanError> {
+        let known = |dense: bool| -> Vec<String> {
+            self.kernels
+                .iter()
+                .filter(|facts| facts.dense == dense && self.allowed(&facts.id))
+                // Kernels that were asked for by name are planned, and skipped with their reason.
+                .filter(|facts| facts.unavailable.is_empty() || !self.overrides.kernels.is_empty())
+                .map(|facts| facts.id.clone())
+                .collect()
+        };
+        Ok(match selector {
+            Selector::Available => known(false),
+            Selector::Dense => known(true),
+            Selector::Best(count) => {
+                let ranked = self.ranking().into_iter();
+                ranked.take(*count).map(|facts| facts.id.clone()).collect()
+            }
+            Selector::Not(inner) => self.taken(inner)?,
+            Selector::Id(id) if self.facts(id).is_none() => {
+                return Err(unknown_kernel(id, &self.kernels));
+            }
+            Selector::Id(id) => {
+                let id = Some(id.clone()).filter(|id| self.allowed(id));
+                id.into_iter().collect()
+            }
+        })
+    }
+
+    /// The ids that a list of selectors takes, each once, in order.
+    fn select(&self, selectors: &[Selector]) -> Result<Vec<String>, PlanError> {
+        let mut ids: Vec<String> = Vec::new();
+        for selector in selectors {
+            let taken = self.taken(selector)?;
+            if matches!(selector, Selector::Not(_)) {
+                ids.retain(|id| !taken.contains(id));
+            } else {
+                for id in taken {
+                    if !ids.contains(&id) {
+                        ids.push(id);
+                    }
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    fn thread_counts(&self, suite: &[ThreadCount]) -> Result<Vec<usize>, PlanError> {
+        let asked = if self.overrides.threads.is_empty() {
+            suite
+        } else {
+            &self.overrides.threads
+        };
+        let mut counts = Vec::new();
+        for count in asked {
+            let count = count.on(self.threads);
+            if count == 0 {
+                return Err(PlanError::NoThreads);
+            }
+            if !counts.contains(&count) {
+                counts.push(count);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Bytes of the working set of a cold cell, and whether memory made it smaller than it should be.
+    fn cold_bytes(&self) -> (u64, bool) {
+        let want = COLD_BYTES.max(COLD_CACHES * self.l3_bytes.min(MAX_COUNTED_CACHE));
+        let limit = self.memory_bytes / 4;
+        (want.min(limit), want > limit)
+    }
+}
+
+fn unknown_kernel(id: &str, kernels: &[KernelFacts]) -> PlanError {
+    let near: Vec<&str> = kernels
+        .iter()
+        .map(|facts| facts.id.as_str())
+        .filter(|known| {
+            id.split('-')
+                .filter(|part| part.len() > 2)
+                .any(|part| known.contains(part))
+        })
+        .take(3)
+        .collect();
+    PlanError::UnknownKernel {
+        id: id.to_owned(),
+        near: if near.is_empty() {
+            String::new()
+        } else {
+            format!(", for example {}", near.join(" "))
+        },
+    }
+}
+
+/// The plan while it grows.
+struct Builder<'a> {
+    context: &'a PlanContext,
+    cold_bytes: u64,
+    cells: Vec<PlannedCell>,
+    pairs: Vec<PlannedPair>,
+    ids: BTreeSet<String>,
+}
+
+/// What a pair's sides or a micro entry's cells have in common.
+#[derive(Clone, Copy)]
+struct Place {
+    workload: Workload,
+    rows: u64,
+    k: u64,
+    tokens: u64,
+    threads: usize,
+}
+
+impl Place {
+    fn cache(self) -> &'static str {
+        match self.workload {
+            Workload::GemvCold => "cold",
+            Workload::GemvWarm | Workload::Gemm => "warm",
+            _ => "",
+        }
+    }
+}
+
+impl Builder<'_> {
+    fn estimate(&self, kernel: &str) -> Estimate {
+        Estimate::of(self.context.facts(kernel))
+    }
+
+    fn wanted(&self, id: &str) -> bool {
+        let filter = self.context.overrides.filter.as_deref();
+        filter.is_none_or(|text| id.contains(text))
+    }
+
+    /// Adds a cell unless there is one with its id already.
+    fn add(&mut self, mut planned: PlannedCell) {
+        if !self.ids.insert(planned.cell.cell.clone()) {
+            return;
+        }
+        let unavailable = self
+            .context
+            .facts(&planned.cell.kernel)
+            .map_or("", |facts| facts.unavailable.as_str());
+        planned.cell.status = Status::Skipped;
+        planned.cell.reason = if unavailable.is_empty() {
+            NOT_MEASURED.to_owned()
+        } else {
+            unavailable.to_owned()
+        };
+        self.cells.push(planned);
+    }
+
+    fn kernel_cell(&self, kernel: &str, place: Place, station: Station) -> PlannedCell {
+        let facts = self.context.facts(kernel);
+        let estimate = self.estimate(kernel);
+        let tokens = match place.workload {
+            Workload::Gemm | Workload::Prepare => format!("/m{}", place.tokens),
+            _ => String::new(),
+        };
+        let working_set = if place.workload == Workload::GemvCold {
+            self.cold_bytes
+        } else {
+            0
+        };
+        let weights = place.rows * place.k;
+        let matrix_bytes = (weights as f64 * estimate.weight_bits / 8.0) as u64;
+        PlannedCell {
+            cell: Cell {
+                cell: format!(
+                    "{kernel}/{}/{}x{}{tokens}/t{}",
+                    place.workload, place.rows, place.k, place.threads
+                ),
+                subject: kernel.to_owned(),
+                kernel: kernel.to_owned(),
+                layout: facts.map_or_else(String::new, |facts| facts.layout.clone()),
+                weight_bits: facts.map(|facts| facts.weight_bits),
+                isa: facts.map_or_else(String::new, |facts| facts.isa.clone()),
+                rows: Some(place.rows),
+                k: Some(place.k),
+                tokens: Some(place.tokens),
+                workload: place.workload,
+                threads: Some(place.threads as u64),
+                cache: place.cache().to_owned(),
+                ..Cell::default()
+            },
+            station,
+            // Sums of each input set, and weights.
+            memory_bytes: working_set.max(4 * matrix_bytes) + 16 * place.rows * place.tokens,
+            setup_ns: estimate.setup_ns(place.workload, weights, place.tokens, working_set),
+            visit_ns: estimate.visit_ns(place.workload, weights, place.tokens, place.threads),
+            ..PlannedCell::default()
+        }
+    }
+
+    fn micro(&mut self, entry: &Micro) -> Result<(), PlanError> {
+        let threads = self.context.thread_counts(&entry.threads)?;
+        let kernels = self.context.select(&entry.kernels)?;
+        for workload in entry.workloads.iter().copied() {
+            if workload == Workload::Dispatch {
+                for threads in &threads {
+                    self.dispatch(*threads);
+                }
+                continue;
+            }
+            let one = [1];
+            let tokens = match workload {
+                Workload::Gemm | Workload::Prepare => entry.tokens.as_slice(),
+                _ => &one,
+            };
+            for (rows, k) in entry.shapes.iter().flat_map(trit_core::ShapeRef::matrices) {
+                for kernel in &kernels {
+                    for tokens in tokens.iter().copied() {
+                        for threads in threads.iter().copied() {
+                            let place = Place {
+                                workload,
+                                rows,
+                                k,
+                                tokens,
+                                threads,
+                            };
+                            let mut planned = self.kernel_cell(kernel, place, Station::Kernel);
+                            if self.wanted(&planned.cell.cell) {
+                                let dense =
+                                    self.context.facts(kernel).is_some_and(|facts| facts.dense);
+                                if dense && workload == Workload::Pack {
+                                    planned.cell.kernel.clear();
+                                    continue;
+                                }
+                                self.add(planned);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, threads: usize) {
+        for name in ["team", "rayon"] {
+            let id = format!("dispatch:{name}/dispatch/t{threads}");
+            if self.wanted(&id) {
+                self.add(PlannedCell {
+                    cell: Cell {
+                        cell: id,
+                        subject: format!("dispatch:{name}"),
+                        workload: Workload::Dispatch,
+                        threads: Some(threads as u64),
+                        ..Cell::default()
+                    },
+                    setup_ns: 20_000_000,
+                    visit_ns: 5_000_000,
+                    memory_bytes: 1 << 20,
+                    ..PlannedCell::default()
+                });
+            }
+        }
+    }
+
+    fn generate(&mut self, entry: &Generate) -> Result<(), PlanError> {
+        let overrides = &self.context.overrides;
+        let models = if overrides.models.is_empty() {
+            &entry.models
+        } else {
+            &overrides.models
+        };
+        let threads = self.context.thread_counts(&entry.threads)?;
+        let kernels = self.context.select(&entry.kernels)?;
+        for model in models {
+            for kernel in &kernels {
+                if self.context.facts(kernel).is_some_and(|facts| facts.dense) {
+                    continue;
+                }
+                for threads in threads.iter().copied() {
+                    for workload in entry.workloads.iter().copied() {
+                        let planned = self.engine_cell(entry, model, kernel, threads, workload);
+                        if self.wanted(&planned.cell.cell) {
+                            self.add(planned);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn engine_cell(
+        &self,
+        entry: &Generate,
+        model: &str,
+        kernel: &str,
+        threads: usize,
+        workload: Workload,
+    ) -> PlannedCell {
+        let decode = workload == Workload::Decode;
+        let mut parts = vec![
+            format!("engine:{kernel}"),
+            workload.to_string(),
+            model.to_owned(),
+            format!("p{}", entry.prompt_tokens),
+        ];
+        // What differs from the usual is part of the id.
+        let unusual = [
+            (decode, format!("g{}", entry.gen_tokens)),
+            (entry.depth > 0, format!("d{}", entry.depth)),
+            (entry.kv != "f16", format!("kv-{}", entry.kv)),
+            (entry.head != "auto", format!("head-{}", entry.head)),
+            (entry.ubatch != 128, format!("u{}", entry.ubatch)),
+        ];
+        parts.extend(
+            unusual
+                .into_iter()
+                .filter(|(is, _)| *is)
+                .map(|(_, part)| part),
+        );
+        parts.push(format!("t{threads}"));
+        let id = parts.join("/");
+        let facts = self.context.facts(kernel);
+        let shape = model.strip_prefix("synth:").and_then(embedded_shape);
+        let file_bytes = self.context.model_bytes.get(model).copied();
+        let estimate = self.estimate(kernel);
+        let (weights, head) = match (shape, file_bytes) {
+            (Some(shape), _) => (shape.linear_weights(), shape.embedding_weights()),
+            // A file is mostly two-bit weights.
+            (None, Some(bytes)) => (bytes.saturating_mul(2), bytes / 4),
+            (None, None) => (0, 0),
+        };
+        PlannedCell {
+            cell: Cell {
+                cell: id,
+                subject: format!("engine:{kernel}"),
+                kernel: kernel.to_owned(),
+                layout: facts.map_or_else(String::new, |facts| facts.layout.clone()),
+                weight_bits: facts.map(|facts| facts.weight_bits),
+                isa: facts.map_or_else(String::new, |facts| facts.isa.clone()),
+                model: model.to_owned(),
+                workload,
+                threads: Some(threads as u64),
+                head: entry.head.clone(),
+                kv: entry.kv.clone(),
+                prompt_tokens: Some(entry.prompt_tokens),
+                gen_tokens: decode.then_some(entry.gen_tokens),
+                depth: Some(entry.depth),
+                batch: Some(1),
+                ubatch: Some(entry.ubatch),
+                ..Cell::default()
+            },
+            station: Station::Engine,
+            memory_bytes: shape.map_or_else(
+                || file_bytes.unwrap_or(0).saturating_mul(13) / 10 + (256 << 20),
+                |shape| model_memory(shape, estimate.weight_bits),
+            ),
+            setup_ns: estimate.engine_setup_ns(weights, head),
+            visit_ns: estimate.engine_visit_ns(
+                weights,
+                head,
+                threads,
+                entry.prompt_tokens,
+                if decode { entry.gen_tokens } else { 0 },
+            ),
+            ..PlannedCell::default()
+        }
+    }
+
+    fn pair(&mut self, entry: &Pair) -> Result<(), PlanError> {
+        let threads = self.context.thread_counts(&entry.threads)?;
+        let one = [1];
+        let tokens = if entry.workload == Workload::Gemm {
+            entry.tokens.as_slice()
+        } else {
+            &one
+        };
+        for (rows, k) in entry.shapes.iter().flat_map(trit_core::ShapeRef::matrices) {
+            for tokens in tokens.iter().copied() {
+                for threads in threads.iter().copied() {
+                    let place = Place {
+                        workload: entry.workload,
+                        rows,
+                        k,
+                        tokens,
+                        threads,
+                    };
+                    let Some(a) = self.side(&entry.subject, None, place)? else {
+                        continue;
+                    };
+                    let Some(b) = self.side(&entry.against, Some(&a), place)? else {
+                        continue;
+                    };
+                    let ids = format!("{} {}", a.cell.cell, b.cell.cell);
+                    if a.cell.cell == b.cell.cell || !self.wanted(&ids) {
+                        continue;
+                    }
+                    self.pairs.push(PlannedPair {
+                        a: a.cell.cell.clone(),
+                        b: b.cell.cell.clone(),
+                        setup_ns: a.setup_ns + b.setup_ns,
+                        visit_ns: 2 * (a.visit_ns + b.visit_ns),
+                        memory_bytes: a.memory_bytes + b.memory_bytes,
+                        ..PlannedPair::default()
+                    });
+                    self.add(a);
+                    self.add(b);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One side of a pair; the other one says what a probe has to be like.
+    fn side(
+        &self,
+        subject: &PairSubject,
+        other: Option<&PlannedCell>,
+        place: Place,
+    ) -> Result<Option<PlannedCell>, PlanError> {
+        let (name, workload) = match subject {
+            PairSubject::Kernel(selector) => {
+                let ids = self.context.taken(selector)?;
+                return Ok(ids
+                    .first()
+                    .map(|id| self.kernel_cell(id, place, Station::Pair)));
+            }
+            PairSubject::Read => ("read", Workload::Read),
+            PairSubject::Peak => ("peak", Workload::Peak),
+        };
+        let Some(other) = other else { return Ok(None) };
+        let bits = other.cell.weight_bits.unwrap_or(2.0);
+        let matrix_bytes = ((place.rows * place.k) as f64 * bits / 8.0) as u64;
+        let cell = Cell {
+            subject: format!("probe:{name}"),
+            // Not the probe's own: whose limit it is. It is part of the id, because the instruction set and the bytes
+            // of a call are that kernel's.
+            kernel: other.cell.kernel.clone(),
+            isa: other.cell.isa.clone(),
+            cell: if workload == Workload::Read {
+                format!(
+                    "probe:read/{matrix_bytes}B-{}/t{}",
+                    place.cache(),
+                    place.threads
+                )
+            } else {
+                format!("probe:peak/{}/t{}", other.cell.isa, place.threads)
+            },
+            workload,
+            threads: Some(place.threads as u64),
+            cache: if workload == Workload::Read {
+                place.cache().to_owned()
+            } else {
+                String::new()
+            },
+            bytes_per_call: (workload == Workload::Read).then_some(matrix_bytes),
+            ..Cell::default()
+        };
+        let working_set = match (workload, place.workload) {
+            (Workload::Read, Workload::GemvCold) => self.cold_bytes,
+            (Workload::Read, _) => matrix_bytes,
+            _ => 0,
+        };
+        Ok(Some(PlannedCell {
+            cell,
+            station: Station::Pair,
+            memory_bytes: working_set,
+            setup_ns: 300_000_000 + working_set / 4,
+            visit_ns: other.visit_ns,
+            ..PlannedCell::default()
+        }))
+    }
+
+    /// Puts cells and pairs into waves that fit in memory: micro cells and pairs first, then whole models, whose visits
+    /// take so long that the others would wait for them.
+    fn waves(&mut self, limit: u64) {
+        let (mut wave, mut used) = (0, 0);
+        let mut held: BTreeSet<String> = BTreeSet::new();
+        let mut place = |key: String, bytes: u64, next: bool| -> u64 {
+            if next && used > 0 {
+                (wave, used) = (wave + 1, 0);
+                held.clear();
+            }
+            let more = if held.contains(&key) { 0 } else { bytes };
+            if used > 0 && used + more > limit {
+                (wave, used) = (wave + 1, 0);
+                held.clear();
+            }
+            if held.insert(key) {
+                used += bytes;
+            }
+            wave
+        };
+        for planned in &mut self.cells {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            if planned.memory_bytes > limit && planned.cell.reason == NOT_MEASURED {
+                planned.cell.status = Status::OverLimit;
+                planned.cell.reason = format!(
+                    "needs about {:.1} GB, {:.1} GB may be used",
+                    gigabytes(planned.memory_bytes),
+                    gigabytes(limit)
+                );
+            }
+        }
+        let runs = |planned: &PlannedCell| planned.cell.reason == NOT_MEASURED;
+        // Cells of one kernel stand together, so that the weights that they share are made once.
+        let mut kernels: Vec<String> = Vec::new();
+        for planned in self
+            .cells
+            .iter()
+            .filter(|p| p.station == Station::Kernel && runs(p))
+        {
+            if !kernels.contains(&planned.cell.kernel) {
+                kernels.push(planned.cell.kernel.clone());
+            }
+        }
+        for kernel in kernels {
+            for planned in &mut self.cells {
+                if planned.station == Station::Kernel
+                    && runs(planned)
+                    && planned.cell.kernel == kernel
+                {
+                    let cell = &planned.cell;
+                    let key = format!("{kernel} {:?} {:?} {}", cell.rows, cell.k, cell.cache);
+                    planned.wave = place(key, planned.memory_bytes, false);
+                }
+            }
+        }
+        for (index, pair) in self.pairs.iter_mut().enumerate() {
+            pair.wave = place(format!("pair {index}"), pair.memory_bytes, false);
+        }
+        for index in 0..self.cells.len() {
+            if self.cells[index].station == Station::Pair {
+                let id = &self.cells[index].cell.cell;
+                let pair = self
+                    .pairs
+                    .iter()
+                    .find(|pair| pair.a == *id || pair.b == *id);
+                self.cells[index].wave = pair.map_or(0, |pair| pair.wave);
+            }
+        }
+        let mut first = true;
+        for planned in &mut self.cells {
+            if planned.station == Station::Engine && runs(planned) {
+                let cell = &planned.cell;
+                let key = format!(
+                    "{} {} {:?} {} {} {:?}",
+                    cell.kernel, cell.model, cell.threads, cell.kv, cell.head, cell.ubatch
+                );
+                planned.wave = place(key, planned.memory_bytes, first);
+                first = false;
+            }
+        }
+    }
+}
+
+/// Fewest visits of a micro cell, blocks of a pair, visits of a cell of a whole model.
+const FEWEST: [u64; 3] = [5, 8, 2];
+/// Most of them: beyond, intervals hardly shrink.
+const MOST: [u64; 3] = [300, 400, 30];
+/// How time that is left is divided among the three kinds.
+const SHARES: [f64; 3] = [0.35, 0.15, 0.5];
+
+/// Divides the budget: everybody gets the fewest visits, what is left goes to the kinds by their shares, and within a
+/// kind by equal numbers of visits.
+fn divide(plan: &mut Plan) {
+    let setup: u64 = plan
+        .cells
+        .iter()
+        .filter(|planned| planned.cell.reason == NOT_MEASURED && planned.station != Station::Pair)
+        .map(|planned| planned.setup_ns)
+        .chain(plan.pairs.iter().map(|pair| pair.setup_ns))
+        .sum();
+    let kind = |planned: &PlannedCell| match planned.station {
+        Station::Kernel => Some(0),
+        Station::Engine => Some(2),
+        Station::Pair => None,
+    };
+    let runs = |planned: &PlannedCell| planned.cell.reason == NOT_MEASURED;
+    let mut round = [0u64; 3];
+    for planned in plan.cells.iter().filter(|p| runs(p)) {
+        if let Some(kind) = kind(planned) {
+            round[kind] += planned.visit_ns;
+        }
+    }
+    round[1] = plan.pairs.iter().map(|pair| pair.visit_ns).sum();
+    let least: u64 = (0..3).map(|kind| FEWEST[kind] * round[kind]).sum();
+    let left = plan.budget_ns.saturating_sub(setup + least) as f64;
+    let shares: f64 = (0..3)
+        .filter(|kind| round[*kind] > 0)
+        .map(|kind| SHARES[kind])
+        .sum();
+    let visits: Vec<u64> = (0..3)
+        .map(|kind| {
+            if round[kind] == 0 {
+                return 0;
+            }
+            let more = left * SHARES[kind] / shares / round[kind] as f64;
+            (FEWEST[kind] + more as u64).min(MOST[kind])
+        })
+        .collect();
+    for planned in &mut plan.cells {
+        if let (Some(kind), true) = (kind(planned), runs(planned)) {
+            planned.budget_ns = visits[kind] * planned.visit_ns;
+        }
+    }
+    for pair in &mut plan.pairs {
+        pair.budget_ns = visits[1] * pair.visit_ns;
+    }
+    let spent: u64 = plan.cells.iter().map(|planned| planned.budget_ns).sum();
+    let paired: u64 = plan.pairs.iter().map(|pair| pair.budget_ns).sum();
+    plan.expected_ns = setup + spent + paired;
+    if plan.expected_ns > plan.budget_ns {
+        let show = |ns| trit_core::show_duration(Duration::from_nanos(ns));
+        plan.notes.push(format!(
+            "the plan needs about {} and the budget is {}: cells get fewer samples than they should",
+            show(plan.expected_ns),
+            show(plan.budget_ns)
+        ));
+    }
+}
+
+/// Expands a suite on a machine.
+///
+/// # Errors
+/// When a kernel is unknown, a thread count is 0, or nothing is left to measure.
+pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
+    let overrides = &context.overrides;
+    for id in &overrides.kernels {
+        if context.facts(id).is_none() {
+            return Err(unknown_kernel(id, &context.kernels));
+        }
+    }
+    let (cold_bytes, shrunk) = context.cold_bytes();
+    let mut builder = Builder {
+        context,
+        cold_bytes,
+        cells: Vec::new(),
+        pairs: Vec::new(),
+        ids: BTreeSet::new(),
+    };
+    suite
+        .micro
+        .iter()
+        .try_for_each(|entry| builder.micro(entry))?;
+    suite
+        .pair
+        .iter()
+        .try_for_each(|entry| builder.pair(entry))?;
+    suite
+        .generate
+        .iter()
+        .try_for_each(|entry| builder.generate(entry))?;
+    if builder.cells.is_empty() {
+        return Err(PlanError::Empty(match &overrides.filter {
+            Some(filter) => format!("no cell id contains `{filter}`"),
+            None => "no kernel of the suite can run here; `tritbench kernels` says why".to_owned(),
+        }));
+    }
+    // The rest is for the file cache, the master and everybody else.
+    let limit = context.memory_bytes / 10 * 6;
+    builder.waves(limit);
+    let budget = overrides.budget.or(suite.budget).unwrap_or(DEFAULT_BUDGET);
+    let mut plan = Plan {
+        seed: overrides.seed.unwrap_or(suite.seed),
+        budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
+        cold_bytes,
+        memory_limit_bytes: limit,
+        cells: builder.cells,
+        pairs: builder.pairs,
+        ..Plan::default()
+    };
+    if shrunk {
+        plan.notes.push(format!(
+            "memory is short: cold cells rotate through {} MB only, part of which may stay in a cache",
+            cold_bytes / 1_000_000
+        ));
+    }
+    // A pair whose side does not run does not run either.
+    let stopped: BTreeSet<String> = plan
+        .cells
+        .iter()
+        .filter(|planned| planned.cell.reason != NOT_MEASURED)
+        .map(|planned| planned.cell.cell.clone())
+        .collect();
+    plan.pairs
+        .retain(|pair| !stopped.contains(&pair.a) && !stopped.contains(&pair.b));
+    divide(&mut plan);
+    Ok(plan)
+}

@@ -1,0 +1,85 @@
+//! From a planned cell to what a worker is told.
+
+use trit_core::{Cell, Plan, Rng, Workload};
+
+use crate::protocol::{Job, Task};
+
+/// The kernel whose answers count.
+pub(crate) const REFERENCE_KERNEL: &str = "w2a8-naive-scalar";
+
+/// What a worker has to know to set a cell up. `working_set_bytes` is that of the other side for a read probe.
+pub(crate) fn task_of(plan: &Plan, cell: &Cell) -> Task {
+    let job = match cell.workload {
+        Workload::GemvCold | Workload::GemvWarm | Workload::Gemm => Job::Multiply,
+        Workload::Prepare => Job::Prepare,
+        Workload::Pack => Job::Pack,
+        Workload::Dispatch if cell.subject == "dispatch:rayon" => Job::DispatchRayon,
+        Workload::Dispatch => Job::DispatchTeam,
+        Workload::Read => Job::Read,
+        Workload::Peak => Job::Peak,
+        Workload::Prefill => Job::Prefill,
+        Workload::Decode | Workload::Chat => Job::Decode,
+    };
+    let bytes_per_call = cell.bytes_per_call.unwrap_or(0);
+    let working_set_bytes = match (cell.workload, cell.cache.as_str()) {
+        (Workload::GemvCold, _) | (Workload::Read, "cold") => plan.cold_bytes,
+        (Workload::Read, _) => bytes_per_call,
+        _ => 0,
+    };
+    Task {
+        job,
+        kernel: cell.kernel.clone(),
+        rows: cell.rows.unwrap_or(0),
+        k: cell.k.unwrap_or(0),
+        tokens: cell.tokens.unwrap_or(1),
+        threads: cell.threads.unwrap_or(1),
+        working_set_bytes,
+        bytes_per_call: if job == Job::Read { bytes_per_call } else { 0 },
+        seed: plan.seed,
+        // Each kernel's worker has its own page offset; which one is seeded.
+        page_seed: Rng::named(plan.seed, &cell.subject).next_u64(),
+        symmetric: cell.kernel.contains("-dense-"),
+        model: cell.model.clone(),
+        kv: cell.kv.clone(),
+        head: cell.head.clone(),
+        ubatch: cell.ubatch.unwrap_or(0),
+        prompt_tokens: cell.prompt_tokens.unwrap_or(0),
+        gen_tokens: cell.gen_tokens.unwrap_or(0),
+        depth: cell.depth.unwrap_or(0),
+    }
+}
+
+/// What the reference worker is asked for a task: the same answers, whatever kernel, threads and memory.
+pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
+    let mut reference = Task {
+        kernel: REFERENCE_KERNEL.to_owned(),
+        threads,
+        page_seed: 0,
+        ..task.clone()
+    };
+    match task.job {
+        Job::Multiply | Job::Prepare => {
+            reference.job = Job::Multiply;
+            // One matrix or one for each input set: how many copies there are makes no difference.
+            reference.working_set_bytes = task.working_set_bytes.min(1);
+        }
+        Job::Prefill | Job::Decode => {
+            // Four tokens of one model: neither depth, chunks nor the amount of work make a difference.
+            reference.job = Job::Decode;
+            reference.prompt_tokens = 0;
+            reference.gen_tokens = 0;
+            reference.depth = 0;
+            reference.ubatch = 0;
+        }
+        _ => {}
+    }
+    reference
+}
+
+/// Whether the answers of a job are compared with the reference's, set by set.
+pub(crate) fn has_reference(job: Job) -> bool {
+    matches!(
+        job,
+        Job::Multiply | Job::Prepare | Job::Pack | Job::Prefill | Job::Decode
+    )
+}

@@ -1,0 +1,32 @@
+//! What this build knows: the kernels of the registry, and why one cannot run here.
+
+use trit_kernel::Cpu;
+
+use crate::protocol::KernelFacts;
+
+/// Every kernel and baseline of the registry, opened once to see whether it can run.
+pub(super) fn kernels(cpu: Cpu) -> Vec<KernelFacts> {
+    let ternary = trit_kernels::kernels().iter().map(|entry| KernelFacts {
+        id: entry.info.id.to_owned(),
+        dense: false,
+        isa: entry.info.isa.name().to_owned(),
+        layout: entry.info.accepts[0].name().to_owned(),
+        weight_bits: entry.info.weight_bits(),
+        unavailable: (entry.open)(cpu)
+            .err()
+            .map_or_else(String::new, |why| why.to_string()),
+        ..KernelFacts::default()
+    });
+    let dense = trit_kernels::dense().iter().map(|entry| KernelFacts {
+        id: entry.info.id.to_owned(),
+        dense: true,
+        isa: entry.info.isa.name().to_owned(),
+        layout: entry.info.format.name().to_owned(),
+        weight_bits: entry.info.format.weight_bits(),
+        unavailable: (entry.open)(cpu)
+            .err()
+            .map_or_else(String::new, |why| why.to_string()),
+        ..KernelFacts::default()
+    });
+    ternary.chain(dense).collect()
+}

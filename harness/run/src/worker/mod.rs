@@ -1,0 +1,307 @@
+//! A worker: the process in which subjects run. It does what the master asks, one request at a time, and decides
+//! nothing: which answers are right, how often and in which order to measure is the master's matter.
+
+mod catalog;
+mod dispatch;
+mod engine;
+mod multiply;
+mod pack;
+mod probe;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::rc::Rc;
+
+use trit_kernel::Cpu;
+use trit_measure::{
+    Clock, MonotonicClock, Team, cpu_times, default_threads, frequency_khz, memory, reset_peak_rss,
+    steal_ns,
+};
+
+use crate::protocol::{
+    Answer, FailureKind, Hello, Job, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
+};
+use weights::WeightStore;
+
+/// Why a request could not be met.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Fault {
+    fn new(kind: FailureKind, message: impl ToString) -> Self {
+        Self {
+            kind,
+            message: message.to_string(),
+        }
+    }
+
+    fn failed(message: impl ToString) -> Self {
+        Self::new(FailureKind::Failed, message)
+    }
+
+    fn unsupported(message: impl ToString) -> Self {
+        Self::new(FailureKind::Unsupported, message)
+    }
+
+    fn over_limit(message: impl ToString) -> Self {
+        Self::new(FailureKind::OverLimit, message)
+    }
+}
+
+/// What a subject did in a slice.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Done {
+    /// Calls that were timed: those asked for, or the tokens that a request generated.
+    calls: u64,
+    /// Wall time of the timed calls.
+    time_ns: u64,
+    /// Part of it spent preparing.
+    prepare_ns: Option<u64>,
+    /// Tokens generated.
+    tokens: Vec<Token>,
+}
+
+/// Something that is measured.
+trait Subject {
+    /// What it turned out to be.
+    fn opened(&self) -> Opened;
+
+    /// Takes the exact sums of its input sets.
+    fn expect(&mut self, _sums: Vec<Vec<i32>>) -> Result<(), Fault> {
+        Err(Fault::unsupported("answers of this subject are exact"))
+    }
+
+    /// Runs calls whose time and answers do not count.
+    fn warm_up(&mut self, calls: u64) -> Result<(), Fault>;
+
+    /// Makes every place of an answer hold something that is no answer. Not timed.
+    fn poison(&mut self);
+
+    /// Runs `iterations` calls.
+    fn slice(&mut self, iterations: u64) -> Result<Done, Fault>;
+
+    /// The answers of the input sets that the last slice used. Not timed.
+    fn answers(&mut self) -> Result<Vec<Answer>, Fault>;
+}
+
+/// What subjects share in one worker.
+struct Shop {
+    cpu: Cpu,
+    teams: BTreeMap<usize, Rc<Team>>,
+    weights: WeightStore,
+}
+
+impl Shop {
+    /// The team of `threads`.
+    fn team(&mut self, threads: u64) -> Result<Rc<Team>, Fault> {
+        let threads = usize::try_from(threads).unwrap_or(usize::MAX);
+        if let Some(team) = self.teams.get(&threads) {
+            return Ok(Rc::clone(team));
+        }
+        let team = Rc::new(Team::new(threads).map_err(Fault::failed)?);
+        self.teams.insert(threads, Rc::clone(&team));
+        Ok(team)
+    }
+
+    fn open(&mut self, task: &Task) -> Result<Box<dyn Subject>, Fault> {
+        Ok(match task.job {
+            Job::Multiply | Job::Prepare => multiply::open(self, task)?,
+            Job::Pack => Box::new(pack::Pack::open(task)?),
+            Job::DispatchTeam => Box::new(dispatch::TeamRegion::open(self.team(task.threads)?)),
+            Job::DispatchRayon => Box::new(dispatch::RayonRegion::open(task.threads)?),
+            Job::Read => Box::new(probe::Read::open(self, task)?),
+            Job::Peak => Box::new(probe::Peak::open(self, task)?),
+            Job::Prefill | Job::Decode => engine::open(task, self.cpu)?,
+        })
+    }
+
+    /// The answers of `task` as its kernel computes them, every input set once.
+    fn reference(&mut self, task: &Task, sums: bool) -> Result<Reply, Fault> {
+        match task.job {
+            Job::Multiply | Job::Prepare => {
+                let (answers, sums) = multiply::reference(self, task, sums)?;
+                Ok(Reply::Reference {
+                    answers,
+                    sums,
+                    check: None,
+                })
+            }
+            Job::Pack => Ok(Reply::Reference {
+                answers: pack::reference(task)?,
+                sums: Vec::new(),
+                check: None,
+            }),
+            Job::Prefill | Job::Decode => Ok(Reply::Reference {
+                answers: Vec::new(),
+                sums: Vec::new(),
+                check: Some(engine::reference(task, self.cpu)?),
+            }),
+            Job::DispatchTeam | Job::DispatchRayon | Job::Read | Job::Peak => {
+                Err(Fault::unsupported("this job has no reference"))
+            }
+        }
+    }
+}
+
+/// The state of a worker.
+struct Floor {
+    shop: Shop,
+    subjects: BTreeMap<u64, Box<dyn Subject>>,
+}
+
+impl Floor {
+    fn subject(&mut self, slot: u64) -> Result<&mut Box<dyn Subject>, Fault> {
+        self.subjects
+            .get_mut(&slot)
+            .ok_or_else(|| Fault::failed(format!("slot {slot} is not open")))
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Reply, Fault> {
+        match request {
+            Request::Open { slot, task } => {
+                self.subjects.remove(&slot);
+                let subject = self.shop.open(&task)?;
+                let opened = subject.opened();
+                self.subjects.insert(slot, subject);
+                Ok(Reply::Opened(opened))
+            }
+            Request::Expect { slot, sums } => {
+                self.subject(slot)?.expect(sums)?;
+                Ok(Reply::Done)
+            }
+            Request::Slice {
+                slot,
+                iterations,
+                warm_up,
+                reset_peak,
+            } => {
+                let was_reset = reset_peak && reset_peak_rss();
+                let subject = self.subject(slot)?;
+                let (sample, tokens) = slice(subject.as_mut(), iterations, warm_up, was_reset)?;
+                Ok(Reply::Sliced {
+                    sample,
+                    answers: subject.answers()?,
+                    tokens,
+                })
+            }
+            Request::Close { slot } => {
+                self.subjects.remove(&slot);
+                self.shop.weights.release();
+                Ok(Reply::Done)
+            }
+            Request::Reference { task, sums } => {
+                let reply = self.shop.reference(&task, sums)?;
+                self.shop.weights.release();
+                Ok(reply)
+            }
+            Request::Exit => Ok(Reply::Done),
+            Request::Unknown => Err(Fault::unsupported("this version does not know the request")),
+        }
+    }
+}
+
+/// One slice with everything around it that is not timed.
+fn slice(
+    subject: &mut dyn Subject,
+    iterations: u64,
+    warm_up: u64,
+    was_reset: bool,
+) -> Result<(Sample, Vec<Token>), Fault> {
+    if iterations == 0 {
+        return Err(Fault::failed("a slice of 0 iterations"));
+    }
+    subject.poison();
+    subject.warm_up(warm_up)?;
+    subject.poison();
+    let (steal, cpu) = (steal_ns(), cpu_times());
+    let done = subject.slice(iterations)?;
+    let cpu = cpu_times().since(&cpu);
+    let steal = steal_ns()
+        .zip(steal)
+        .map(|(after, before)| after.saturating_sub(before));
+    let memory = memory();
+    let sample = Sample {
+        iterations: done.calls,
+        time_ns: done.time_ns,
+        prepare_ns: done.prepare_ns,
+        user_ns: Some(cpu.user_ns),
+        system_ns: Some(cpu.system_ns),
+        steal_ns: steal,
+        involuntary_switches: Some(cpu.involuntary_switches),
+        frequency_khz: frequency_khz(),
+        peak_rss_bytes: memory.peak_rss_bytes.filter(|_| was_reset),
+        rss_anon_bytes: memory.rss_anon_bytes,
+        rss_file_bytes: memory.rss_file_bytes,
+    };
+    Ok((sample, done.tokens))
+}
+
+/// Serves requests until the input ends or the master says so.
+///
+/// # Errors
+/// When the output cannot be written: the master is gone.
+pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
+    // Before any thread is tied to a CPU: the pool's threads inherit the affinity of the thread that makes them.
+    let threads = default_threads();
+    // Fails only when the pool exists already, which serves as well.
+    let _pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    // The first reading makes the clock.
+    let _start = MonotonicClock.now_ns();
+    let mut put = |value: &str| -> std::io::Result<()> {
+        output.write_all(value.as_bytes())?;
+        output.write_all(b"\n")?;
+        output.flush()
+    };
+    let cpu = match Cpu::from_env() {
+        Ok(cpu) => cpu,
+        Err(error) => {
+            let failure = Reply::Failure {
+                kind: FailureKind::Unsupported,
+                message: error.to_string(),
+            };
+            return put(&serde_json::to_string(&failure)?);
+        }
+    };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        threads: threads as u64,
+        kernels: catalog::kernels(cpu),
+    };
+    put(&serde_json::to_string(&hello)?)?;
+    let mut floor = Floor {
+        shop: Shop {
+            cpu,
+            teams: BTreeMap::new(),
+            weights: WeightStore::default(),
+        },
+        subjects: BTreeMap::new(),
+    };
+    for line in input.lines() {
+        let line = line?;
+        let request: Result<Request, _> = serde_json::from_str(&line);
+        let last = matches!(request, Ok(Request::Exit));
+        let reply = match request {
+            Ok(request) => floor.answer(request),
+            Err(error) => Err(Fault::failed(format!("malformed request: {error}"))),
+        };
+        let reply = reply.unwrap_or_else(|fault| Reply::Failure {
+            kind: fault.kind,
+            message: fault.message,
+        });
+        put(&serde_json::to_string(&reply)?)?;
+        if last {
+            break;
+        }
+    }
+    Ok(())
+}
