@@ -3,6 +3,8 @@
 //! Every layout stores the code `u = weight + 1 ∈ {0, 1, 2}`. Rows and columns that only fill a block are weight 0.
 //! The table in `kernels/README.md` is the same text for people.
 
+mod lookup;
+
 use std::ops::Range;
 
 use crate::Codes;
@@ -27,6 +29,15 @@ pub enum LayoutId {
     /// `84·u4 + 27·u3 + 9·u2 + 3·u1 + u0`. The factor 84 instead of 81 puts the three ranges of `u4` on multiples of four, so
     /// that the byte's upper six bits alone decide `u4`. K is padded to a multiple of 20.
     T5R16,
+    /// Pairs for look-ups of four bits, 64 rows interleaved: the group of rows `64g..64g+64` is contiguous, in 256-byte blocks
+    /// of 16 columns; byte `64·i + r` of block `b` holds, for row `64g + r`, the index `3·u0 + u1` of the columns
+    /// `16b + 4i`, `+1` at bits 0 to 3 and that of the columns `16b + 4i + 2`, `+3` at bits 4 to 7.
+    L2R64,
+    /// Triplets for look-ups of four bits and a sign, 64 rows interleaved: the group of rows `64g..64g+64` is contiguous, in
+    /// 320-byte blocks of 24 columns. With `v = 9·w0 + 3·w1 + w2` of the weights of triplet `j` (columns `24b + 3j`, `+1`, `+2`),
+    /// byte `64·i + r` of block `b` holds, for row `64g + r`, `|v|` of triplet `2i` at bits 0 to 3 and of triplet `2i + 1` at
+    /// bits 4 to 7; byte `256 + r` has bit `7 − j` set where `v` of triplet `j` is negative.
+    L3R64,
 }
 
 /// The facts of a layout.
@@ -44,7 +55,7 @@ pub struct LayoutSpec {
 
 impl LayoutId {
     /// Every layout.
-    pub const ALL: [Self; 3] = [Self::I2S, Self::R16, Self::T5R16];
+    pub const ALL: [Self; 5] = [Self::I2S, Self::R16, Self::T5R16, Self::L2R64, Self::L3R64];
 
     /// The facts of this layout.
     pub const fn spec(self) -> &'static LayoutSpec {
@@ -67,6 +78,18 @@ impl LayoutId {
                 row_group: 16,
                 k_block: 20,
             },
+            Self::L2R64 => &LayoutSpec {
+                name: "l2r64",
+                weight_bits: 2.0,
+                row_group: 64,
+                k_block: 16,
+            },
+            Self::L3R64 => &LayoutSpec {
+                name: "l3r64",
+                weight_bits: 5.0 / 3.0,
+                row_group: 64,
+                k_block: 24,
+            },
         }
     }
 
@@ -87,6 +110,8 @@ impl LayoutId {
             Self::I2S => k / 4,
             Self::R16 => 4 * k,
             Self::T5R16 => k / 5 * 16,
+            Self::L2R64 => k / 16 * lookup::PAIR_BLOCK,
+            Self::L3R64 => k / 24 * lookup::TRIPLET_BLOCK,
         }
     }
 
@@ -114,6 +139,8 @@ impl LayoutId {
                 Self::I2S => pack_i2s(codes.row(group), out),
                 Self::R16 => pack_r16(codes, group, out),
                 Self::T5R16 => pack_t5r16(codes, group, out),
+                Self::L2R64 => lookup::pack_pairs(codes, group, out),
+                Self::L3R64 => lookup::pack_triplets(codes, group, out),
             }
         }
     }
@@ -151,6 +178,9 @@ impl LayoutId {
                         byte % 84 / T5_FACTORS[digit] % 3
                     }
                 }
+
+                Self::L2R64 => lookup::pair_code(group, lane, column),
+                Self::L3R64 => lookup::triplet_code(group, lane, column),
             };
             *out = code as i8 - 1;
         }
@@ -162,6 +192,17 @@ impl LayoutId {
             // Both two-bit layouts: code 3 has both bits set.
             Self::I2S | Self::R16 => first_nonzero(bytes, |byte| byte & (byte >> 1) & 0x55),
             Self::T5R16 => first_nonzero(bytes, |byte| u8::from(byte >= 252 || byte % 84 >= 81)),
+            Self::L2R64 => first_nonzero(bytes, lookup::bad_pairs),
+            Self::L3R64 => {
+                bytes
+                    .chunks(lookup::TRIPLET_BLOCK)
+                    .enumerate()
+                    .find_map(|(block, bytes)| {
+                        let indices = &bytes[..bytes.len().min(lookup::TRIPLET_BLOCK - 64)];
+                        let at = first_nonzero(indices, lookup::bad_triplets)?;
+                        Some(block * lookup::TRIPLET_BLOCK + at)
+                    })
+            }
         }
     }
 }
@@ -344,6 +385,10 @@ mod tests {
             (LayoutId::R16, 0xc0),
             (LayoutId::T5R16, 81),
             (LayoutId::T5R16, 252),
+            (LayoutId::L2R64, 0x09),
+            (LayoutId::L2R64, 0x90),
+            (LayoutId::L3R64, 0x0e),
+            (LayoutId::L3R64, 0xe0),
         ] {
             let mut bytes = vec![0u8; 10_000];
             assert_eq!(layout.find_invalid(&bytes), None);
@@ -355,5 +400,30 @@ mod tests {
                 layout.name()
             );
         }
+    }
+
+    #[test]
+    fn look_up_bytes_are_as_documented() {
+        // Row 65 of 66, so that group 1 and lane 1 are used.
+        let mut codes = vec![0i8; 66 * 24];
+        codes[65 * 24..65 * 24 + 8].copy_from_slice(&[1, -1, 0, 1, -1, -1, 0, -1]);
+        let codes = Codes::new(&codes, 66, 24).unwrap();
+        let pack = |layout| Packed::pack(codes, layout, Scales::Tensor(1.0)).unwrap();
+        let pairs = pack(LayoutId::L2R64);
+        let group = &pairs.bytes()[LayoutId::L2R64.group_bytes(24)..];
+        // (1, −1) is 3·2 + 0, (0, 1) is 3·1 + 2; then (−1, −1) and (0, −1).
+        assert_eq!([group[1], group[64 + 1]], [0x56, 0x30]);
+        let triplets = pack(LayoutId::L3R64);
+        let group = &triplets.bytes()[LayoutId::L3R64.group_bytes(24)..];
+        // 9 − 3, then 9 − 3 − 1; then −3 alone, whose sign is bit 5.
+        assert_eq!(
+            [group[1], group[64 + 1], group[256 + 1]],
+            [0x56, 0x03, 0x20]
+        );
+        // A sign byte may hold anything.
+        assert_eq!(
+            LayoutId::L3R64.find_invalid(&[&[0; 256][..], &[0xff; 64]].concat()),
+            None
+        );
     }
 }
