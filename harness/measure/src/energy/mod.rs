@@ -3,6 +3,7 @@
 //! An energy that no meter read is never a number here. Meters are those of `/sys/class/powercap` (RAPL, on Intel and
 //! AMD).
 
+mod meter;
 mod powercap;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use meter::{Energy, MIN_WINDOW_NS, Meter};
 pub use powercap::{Domain, Zone, ZoneError, headline, zones};
 
 use crate::machine::Virtualization;
@@ -304,5 +306,7 @@ fn masked(roots: &Roots) -> bool {
         .any(|point| ["/sys/devices/virtual/powercap", "/sys/class/powercap"].contains(&point))
 }
 
+#[cfg(test)]
+mod meter_tests;
 #[cfg(test)]
 mod tests;

@@ -5,26 +5,26 @@ use std::path::Path;
 
 use super::*;
 
-struct Tree {
-    dir: tempfile::TempDir,
-    roots: Roots,
+pub(super) struct Tree {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) roots: Roots,
 }
 
 impl Tree {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let roots = Roots::under(dir.path());
         Self { dir, roots }
     }
 
-    fn file(self, path: impl AsRef<Path>, text: &str) -> Self {
+    pub(super) fn file(self, path: impl AsRef<Path>, text: &str) -> Self {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
         self
     }
 
-    fn zone(self, id: &str, name: &str, energy: &str) -> Self {
+    pub(super) fn zone(self, id: &str, name: &str, energy: &str) -> Self {
         let zone = format!("sys/class/powercap/{id}");
         self.file(format!("{zone}/name"), &format!("{name}\n"))
             .file(format!("{zone}/energy_uj"), &format!("{energy}\n"))

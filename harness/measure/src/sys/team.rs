@@ -151,6 +151,19 @@ fn inside<R>(job: impl FnOnce() -> R) -> R {
 ///
 /// A team can be shared: a caller waits while another one runs a region. A job must not run a region of a team that
 /// is busy, its own in particular: that panics, since waiting could never end.
+///
+/// ```
+/// use trit_measure::{Team, share};
+///
+/// let data: Vec<u64> = (0..1000).collect();
+/// let team = Team::new(2)?;
+/// let mut sums = [0; 2];
+/// team.run_parts(&mut sums, |thread, sum| {
+///     *sum = data[share(data.len(), 16, thread, 2)].iter().sum();
+/// });
+/// assert_eq!(sums.iter().sum::<u64>(), 499_500);
+/// # Ok::<(), trit_measure::TeamError>(())
+/// ```
 pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
