@@ -21,6 +21,8 @@ mod attend;
 mod lanes;
 mod scalar;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use half::f16;
 use trit_kernel::{Cpu, Isa};
@@ -98,7 +100,7 @@ pub trait Ops: Send + Sync {
     /// `gate = gate / (1 + exp(−gate)) · up`.
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]);
 
-    /// `x = exp(x)`, within 1 ulp of the true value; 0 below −87.3365 (the result would not be a normal number) and
+    /// `x = exp(x)`, within 1.1 ulp of the true value; 0 below −87.3365 (the result would not be a normal number) and
     /// infinite above 88.72283 (the largest argument whose result is finite, but for one step).
     fn exp(&self, x: &mut [f32]);
 
@@ -164,13 +166,28 @@ macro_rules! implement {
 }
 
 implement!(Scalar, inline);
+#[cfg(target_arch = "x86_64")]
+implement!(x86::avx2::Avx2, target_feature(enable = "avx2,fma,f16c"));
+#[cfg(target_arch = "x86_64")]
+implement!(
+    x86::avx512::Avx512,
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+);
 
-/// Every implementation that `cpu` can run, the slowest first.
-pub fn all(_cpu: Cpu) -> Vec<&'static dyn Ops> {
-    vec![&Scalar]
+/// Every implementation that `cpu` can run, the fastest last.
+pub fn all(cpu: Cpu) -> Vec<&'static dyn Ops> {
+    let mut all: Vec<&'static dyn Ops> = vec![&Scalar];
+    #[cfg(target_arch = "x86_64")]
+    {
+        all.extend(x86::avx2::Avx2::open(cpu).map(|ops| ops as &dyn Ops));
+        all.extend(x86::avx512::Avx512::open(cpu).map(|ops| ops as &dyn Ops));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = cpu;
+    all
 }
 
 /// The fastest implementation that `cpu` can run.
-pub fn best(_cpu: Cpu) -> &'static dyn Ops {
-    &Scalar
+pub fn best(cpu: Cpu) -> &'static dyn Ops {
+    all(cpu).pop().unwrap_or(&Scalar)
 }

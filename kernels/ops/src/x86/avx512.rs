@@ -1,0 +1,116 @@
+//! AVX-512: sixteen lanes are one register.
+
+use std::arch::x86_64::{
+    __m512, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
+    _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128, _mm256_add_ps, _mm256_loadu_si256,
+    _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
+    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps, _mm512_extractf32x8_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_cvtps_epi32, _mm512_maskz_loadu_ps, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_sub_ps, _mm512_xor_ps,
+};
+
+use half::f16;
+use trit_kernel::{Cpu, Isa};
+
+use super::avx2::{reduce4x8, reduce8};
+use super::intrinsics;
+use crate::simd::{LANES, Simd};
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+/// The proof that AVX-512 F, BW, DQ and VL are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+static TOKEN: Avx512 = Avx512(());
+
+impl Avx512 {
+    /// The token, if `cpu` has the instruction set.
+    pub(crate) fn open(cpu: Cpu) -> Option<&'static Self> {
+        cpu.has(Isa::Avx512).then_some(&TOKEN)
+    }
+}
+
+/// The first `len` lanes.
+const fn first(len: usize) -> u16 {
+    assert!(len < LANES);
+    (1 << len) - 1
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+
+    const ISA: Isa = Isa::Avx512;
+    const ROWS: usize = 8;
+
+    intrinsics! {
+        fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);
+        fn load(from: &[f32; LANES]) -> __m512 = _mm512_loadu_ps(from.as_ptr());
+        fn load_f16(from: &[f16; LANES]) -> __m512 =
+            _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()));
+        fn load_i32(from: &[i32; LANES]) -> __m512 =
+            _mm512_cvtepi32_ps(_mm512_loadu_si512(from.as_ptr().cast()));
+        fn store(v: __m512, to: &mut [f32; LANES]) = _mm512_storeu_ps(to.as_mut_ptr(), v);
+        fn store_f16(v: __m512, to: &mut [f16; LANES]) = {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<NEAREST>(v));
+        };
+        fn store_i8(v: __m512, to: &mut [i8; LANES]) = {
+            // Lanes that hold NaN become 0.
+            let numbers = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(v, v);
+            let bytes = _mm512_cvtsepi32_epi8(_mm512_maskz_cvtps_epi32(numbers, v));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        };
+
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
+        fn neg(a: __m512) -> __m512 = _mm512_xor_ps(a, _mm512_set1_ps(-0.0));
+        fn if_less(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 =
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes);
+        fn keep_nan(a: __m512, b: __m512) -> __m512 =
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), b, a);
+        fn add_exponent(a: __m512, n: __m512) -> __m512 = {
+            let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(n));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), n))
+        };
+
+        fn reduce(v: __m512) -> f32 =
+            reduce8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)));
+        fn reduce4(v: [__m512; 4]) -> [f32; 4] = {
+            let [a, b, c, d] = v;
+            // Lanes j + (j + 8): a in the low half, b in the high half.
+            let ab = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+            );
+            let cd = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d),
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d),
+            );
+            reduce4x8(
+                _mm512_castps512_ps256(ab),
+                _mm512_extractf32x8_ps::<1>(ab),
+                _mm512_castps512_ps256(cd),
+                _mm512_extractf32x8_ps::<1>(cd),
+            )
+        };
+
+        fn prefetch(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
+
+        fn load_tail(from: &[f32]) -> __m512 = {
+            // `first` refuses a slice that a mask cannot describe; lanes outside of it are not read.
+            _mm512_maskz_loadu_ps(first(from.len()), from.as_ptr())
+        };
+        fn store_tail(v: __m512, to: &mut [f32]) = {
+            // As in `load_tail`.
+            _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v);
+        };
+    }
+}
