@@ -229,3 +229,46 @@ fn write_model(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A disk with room for so many bytes.
+    struct Disk(usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let len = bytes.len().min(self.0);
+            self.0 -= len;
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_of_the_system_wherever_it_happens() {
+        let shape = Shape::named("tiny").unwrap();
+        let file = FileName::new("m.gguf");
+        let size = file_bytes(&shape).unwrap() as usize;
+        write_model(&shape, 1, &file, &mut Disk(size)).unwrap();
+        for room in [0, 100, size / 10, size / 2, size - 1] {
+            let error = write_model(&shape, 1, &file, &mut Disk(room)).unwrap_err();
+            assert!(error.is_io(), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("`m.gguf`: cannot write: no storage space"),
+                "{error}"
+            );
+        }
+    }
+}
