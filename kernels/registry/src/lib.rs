@@ -9,6 +9,10 @@ use trit_kernel::{Cpu, DenseEntry, KernelEntry};
 static KERNELS: &[KernelEntry] = &[
     trit_kernel_naive::NAIVE_ENTRY,
     trit_kernel_naive::SWAR_ENTRY,
+    trit_kernel_lut::LUT2_AVX2_ENTRY,
+    trit_kernel_lut::LUT3_AVX2_ENTRY,
+    trit_kernel_lut::LUT2_AVX512_ENTRY,
+    trit_kernel_lut::LUT3_AVX512_ENTRY,
     trit_kernel_avx2::MAD_ENTRY,
     trit_kernel_avx2::VNNI_ENTRY,
     trit_kernel_avx512::VNNI_ENTRY,
@@ -204,6 +208,7 @@ mod tests {
     fn no_kernel_of_a_family_is_forgotten() {
         let families = [
             trit_kernel_naive::ENTRIES,
+            trit_kernel_lut::ENTRIES,
             trit_kernel_avx2::ENTRIES,
             trit_kernel_avx512::ENTRIES,
         ];

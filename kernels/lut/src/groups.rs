@@ -1,0 +1,207 @@
+//! The split of a call into tokens, columns and groups of 64 rows, common to all look-up kernels.
+//!
+//! The tables of a token take 16 bytes a column for pairs and 10.7 for triplets. One token passes over all its columns a
+//! group at a time, as the weights lie in memory. Several tokens pass over a few columns of all groups before they go on, so
+//! that their tables stay in L1.
+
+use std::ops::Range;
+
+use trit_kernel::{
+    Activations, AlignedBuf, Codes, GemmArgs, Kernel, KernelInfo, Packed, PreparedBuf, Scales,
+    Unavailable,
+};
+
+use crate::tables::{ENTRIES, LANES, MAX_BLOCKS, Table, Tables, block_bytes, layout};
+
+/// Blocks of a panel of several tokens: with four tokens, 20 KiB of tables.
+const PANEL_BLOCKS: usize = 20;
+/// Most tokens of a panel.
+const MAX_TOKENS: usize = 4;
+
+/// The sums of a row group.
+pub(crate) type Sums = [i32; LANES];
+
+/// What differs between the instruction sets. A value is the proof that the instruction set is there.
+pub(crate) trait Method: Copy + Send + Sync + 'static {
+    /// Most tokens of a panel, at most four.
+    const TOKENS: usize;
+
+    /// Writes the tables of one token.
+    fn build<const W: usize>(self, acts: &[i8], out: &mut [Tables]);
+
+    /// `sums[t][r] += Σ weight · act` over some blocks of a row group, at most [`MAX_BLOCKS`], for 1 to `TOKENS` tokens.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    fn group<const W: usize>(self, weights: &[u8], tokens: &[&[Tables]], sums: &mut [Sums]);
+}
+
+/// A look-up kernel for indices of `W` weights.
+struct Lut<M, const W: usize> {
+    method: M,
+    info: &'static KernelInfo,
+}
+
+/// Opens a kernel after a probe.
+pub(crate) fn open<M: Method, const W: usize>(
+    method: M,
+    info: &'static KernelInfo,
+) -> Result<Box<dyn Kernel>, Unavailable> {
+    let kernel = Lut::<M, W> { method, info };
+    if probe(&kernel) {
+        Ok(Box::new(kernel))
+    } else {
+        Err(Unavailable::Probe(info.isa))
+    }
+}
+
+impl<M: Method, const W: usize> Lut<M, W> {
+    /// The tables of a token, block by block.
+    fn tables<'a>(args: &GemmArgs<'a>, token: usize) -> &'a [Tables] {
+        let (tables, _) = args
+            .prepared
+            .group(token)
+            .as_chunks::<{ size_of::<Table>() }>();
+        tables.as_chunks().0
+    }
+}
+
+impl<M: Method, const W: usize> Kernel for Lut<M, W> {
+    fn info(&self) -> &'static KernelInfo {
+        self.info
+    }
+
+    fn row_step(&self) -> usize {
+        LANES
+    }
+
+    fn token_step(&self) -> usize {
+        1
+    }
+
+    /// A table for every `W` activations.
+    fn prepared_group_bytes(&self, k: usize) -> usize {
+        layout::<W>().padded_k(k) / W * size_of::<Table>()
+    }
+
+    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        let bytes = self.prepared_group_bytes(activations.k());
+        assert_eq!(out.len(), groups.len() * bytes, "prepared size");
+        for (token, out) in groups.zip(out.chunks_exact_mut(bytes)) {
+            let (tables, _) = out.as_chunks_mut::<{ size_of::<Table>() }>();
+            let (tables, _) = tables.as_chunks_mut();
+            self.method.build::<W>(activations.row(token), tables);
+        }
+    }
+
+    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
+        0
+    }
+
+    fn gemm(&self, args: GemmArgs<'_>) {
+        args.check(self.info, 0);
+        let group_bytes = layout::<W>().group_bytes(args.weights.k());
+        let blocks = group_bytes / block_bytes::<W>();
+        let step = if args.tokens.len() == 1 {
+            MAX_BLOCKS
+        } else {
+            PANEL_BLOCKS
+        };
+        let width = args.rows.len();
+        let groups = args.rows.start / LANES..args.rows.end.div_ceil(LANES);
+        for tokens in chunks(args.tokens.clone(), M::TOKENS) {
+            let mut tables: [&[Tables]; MAX_TOKENS] = [&[]; MAX_TOKENS];
+            for (tables, token) in tables.iter_mut().zip(tokens.clone()) {
+                *tables = Self::tables(&args, token);
+            }
+            let tables = &tables[..tokens.len()];
+            for columns in chunks(0..blocks, step) {
+                let mut views: [&[Tables]; MAX_TOKENS] = [&[]; MAX_TOKENS];
+                for (view, tables) in views.iter_mut().zip(tables) {
+                    *view = &tables[columns.clone()];
+                }
+                for group in groups.clone() {
+                    let start = group * group_bytes + columns.start * block_bytes::<W>();
+                    let weights =
+                        &args.weights.bytes()[start..][..columns.len() * block_bytes::<W>()];
+                    let mut sums = [[0; LANES]; MAX_TOKENS];
+                    let sums = &mut sums[..tokens.len()];
+                    self.method
+                        .group::<W>(weights, &views[..tokens.len()], sums);
+                    let first = group * LANES;
+                    let rows = args.rows.start.max(first)..args.rows.end.min(first + LANES);
+                    for (sums, token) in sums.iter().zip(tokens.clone()) {
+                        let line = (token - args.tokens.start) * width;
+                        let at = line + rows.start - args.rows.start;
+                        let out = &mut args.out[at..at + rows.len()];
+                        let sums = &sums[rows.start - first..rows.end - first];
+                        if columns.start == 0 {
+                            out.copy_from_slice(sums);
+                        } else {
+                            for (out, sum) in out.iter_mut().zip(sums) {
+                                *out += sum;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn chunks(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(step).map(move |at| at..(at + step).min(end))
+}
+
+/// The blocks of a call of [`Method::group`].
+///
+/// # Panics
+/// When the lengths do not fit: the kernels' inner loops rely on it.
+pub(crate) fn checked_blocks<const W: usize>(
+    weights: &[u8],
+    tokens: &[&[Tables]],
+    sums: &[Sums],
+) -> usize {
+    let blocks = weights.len() / block_bytes::<W>();
+    assert_eq!(weights.len(), blocks * block_bytes::<W>());
+    assert!(tokens.iter().all(|tables| tables.len() == blocks));
+    assert!(blocks <= MAX_BLOCKS && sums.len() == tokens.len());
+    blocks
+}
+
+/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
+/// times the sum of the activations. False means that the CPU computes something else than its manual says.
+fn probe(kernel: &dyn Kernel) -> bool {
+    let (rows, k, tokens) = (67, 24 * ENTRIES + 5, 3);
+    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
+    let acts: Vec<i8> = (0..tokens * k)
+        .map(|i| (i * 37 % 256) as u8 as i8)
+        .collect();
+    let layout = kernel.info().accepts[0];
+    let packed = Codes::new(&codes, rows, k)
+        .and_then(|codes| Packed::pack(codes, layout, Scales::Tensor(1.0)));
+    let Ok(weights) = packed else {
+        return false;
+    };
+    let mut prepared = PreparedBuf::new();
+    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
+    let mut scratch = AlignedBuf::zeroed(kernel.scratch_bytes(k, rows, tokens));
+    [0..tokens, 1..2].into_iter().all(|range: Range<usize>| {
+        let mut out = vec![0; range.len() * rows];
+        kernel.gemm(GemmArgs {
+            weights: &weights,
+            prepared,
+            rows: 0..rows,
+            tokens: range.clone(),
+            scratch: scratch.bytes_mut(),
+            out: &mut out,
+        });
+        range.zip(out.chunks_exact(rows)).all(|(token, out)| {
+            let acts = &acts[token * k..(token + 1) * k];
+            let sum: i32 = acts.iter().map(|a| i32::from(*a)).sum();
+            let want = |row: usize| sum * (1 - (row % 3) as i32);
+            out.iter().enumerate().all(|(row, out)| *out == want(row))
+        })
+    })
+}
