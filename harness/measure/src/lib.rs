@@ -32,7 +32,7 @@ pub use evidence::{
 pub use machine::{
     Build, Cache, CpuFacts, Host, Limits, Machine, MemoryFacts, Virtualization, machine,
 };
-pub use memory::{Memory, Pss, memory, pss, reset_peak_rss};
+pub use memory::{Memory, Pss, available_bytes, memory, pss, reset_peak_rss};
 pub use roots::Roots;
 pub use sample::{ProcessSample, ProcessSampler};
 pub use sys::columns::{ColumnsMut, columns};

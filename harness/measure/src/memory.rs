@@ -34,6 +34,15 @@ pub fn memory() -> Memory {
     Memory::read(&Roots::default(), None)
 }
 
+/// Memory of the machine that new allocations can take without swapping (`MemAvailable`). A control group may allow less.
+pub fn available_bytes() -> Option<u64> {
+    available_bytes_of(&Roots::default())
+}
+
+fn available_bytes_of(roots: &Roots) -> Option<u64> {
+    kib_field(&text(&roots.proc.join("meminfo"))?, "MemAvailable")
+}
+
 impl Memory {
     /// The memory of the process `pid`, or of this one. All parts are missing when there is no such process.
     pub fn read(roots: &Roots, pid: Option<u32>) -> Self {

@@ -111,7 +111,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn files_of_any_content_are_read(contents in prop::collection::vec(content(), FILES.len())) {

@@ -235,7 +235,7 @@ fn more_parts_than_threads_are_refused() {
 #[cfg(target_os = "linux")]
 #[test]
 fn threads_are_pinned_and_freed() {
-    use trit_measure::sys::affinity::{process_cpus, thread_cpus};
+    use trit_measure::sys::affinity::{process_cpus, thread_cpus, unpin_thread};
     std::thread::spawn(|| {
         let all = process_cpus().unwrap();
         let threads = all.len().min(2);
@@ -258,6 +258,17 @@ fn threads_are_pinned_and_freed() {
             // And the caller takes its place in the first team again.
             team.run(|_| ());
             assert_eq!(thread_cpus().unwrap(), [order[0]]);
+            // Also after somebody freed it.
+            unpin_thread().unwrap();
+            team.run(|_| ());
+            assert_eq!(thread_cpus().unwrap(), [order[0]]);
+            // A second team of the same caller goes without leaving it tied.
+            drop(crowd);
+            let second = Team::new(1).unwrap();
+            second.run(|_| assert_eq!(thread_cpus().unwrap(), [order[0]]));
+            drop(second);
+            assert_eq!(thread_cpus().unwrap(), all);
+            team.run(|thread| assert_eq!(thread_cpus().unwrap(), [order[thread]]));
         }
         assert_eq!(thread_cpus().unwrap(), all);
     })

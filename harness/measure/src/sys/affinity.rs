@@ -1,5 +1,6 @@
 //! Which CPUs a thread may run on.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::OnceLock;
 
@@ -16,7 +17,19 @@ pub fn thread_cpus() -> io::Result<Vec<usize>> {
 /// # Errors
 /// When none of the CPUs is available, or the system refuses.
 pub fn pin_thread(cpus: &[usize]) -> io::Result<()> {
-    imp::set(cpus)
+    imp::set(cpus)?;
+    TIED.set(if let [cpu] = cpus { Some(*cpu) } else { None });
+    Ok(())
+}
+
+thread_local! {
+    /// The one CPU that this thread was tied to.
+    static TIED: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// The one CPU that [`pin_thread`] tied the calling thread to.
+pub(super) fn tied_to() -> Option<usize> {
+    TIED.get()
 }
 
 /// The CPUs that the process was allowed when this was first asked, ascending; `None` where the system does not

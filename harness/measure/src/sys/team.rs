@@ -126,8 +126,8 @@ fn work(shared: &Shared, index: usize) {
 thread_local! {
     /// How many jobs are running on this thread, one inside the other.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-    /// The team that this thread was last pinned for; 0 for none.
-    static PINNED_FOR: Cell<u64> = const { Cell::new(0) };
+    /// The team whose region this thread ran last; 0 for none.
+    static CALLED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Runs a job and remembers meanwhile that this thread is inside of one.
@@ -372,24 +372,21 @@ impl Team {
         wait(0, &shared.caller_parked, done);
     }
 
-    /// Pins the calling thread (or frees it), when that was not done for this team already.
+    /// Ties the calling thread to its CPU (or frees it), where it is not there already.
     fn pin_caller(&self) {
-        let place = if self.caller_cpu.is_some() {
-            self.id
-        } else {
-            0
-        };
-        // Inside a job of another team this thread has its place already.
-        if PINNED_FOR.get() == place || DEPTH.get() > 0 {
+        // Inside a job of another team this thread has its place.
+        if DEPTH.get() > 0 {
             return;
         }
-        // Refused for the caller means refused for the workers, which `pinned` reports.
-        let _ = match self.caller_cpu {
-            Some(cpu) => affinity::pin_thread(&[cpu]),
-            // It was pinned for another team.
-            None => affinity::unpin_thread(),
-        };
-        PINNED_FOR.set(place);
+        CALLED.set(self.id);
+        // Teams of different sizes share their first CPU: going from one to the other costs no system call.
+        if affinity::tied_to() != self.caller_cpu {
+            // Refused for the caller means refused for the workers, which `pinned` reports.
+            let _ = match self.caller_cpu {
+                Some(cpu) => affinity::pin_thread(&[cpu]),
+                None => affinity::unpin_thread(),
+            };
+        }
     }
 }
 
@@ -401,9 +398,8 @@ impl Drop for Team {
             // A worker catches the panics of jobs, so it has none of its own to report.
             let _ = worker.join();
         }
-        if PINNED_FOR.get() == self.id {
+        if CALLED.get() == self.id && affinity::tied_to().is_some() {
             let _ = affinity::unpin_thread();
-            PINNED_FOR.set(0);
         }
     }
 }
