@@ -19,6 +19,7 @@
 
 mod attend;
 mod lanes;
+pub mod probe;
 mod scalar;
 mod simd;
 #[cfg(target_arch = "x86_64")]

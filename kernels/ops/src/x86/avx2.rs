@@ -1,7 +1,7 @@
 //! AVX2, FMA and F16C: sixteen lanes are two registers.
 
 use std::arch::x86_64::{
-    __m256, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0,
+    __m256, __m256i, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0,
     _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps,
     _mm_packs_epi16, _mm_prefetch, _mm_storeu_ps, _mm_storeu_si128, _mm256_add_epi32,
     _mm256_add_ps, _mm256_and_ps, _mm256_andnot_ps, _mm256_blendv_ps, _mm256_castps_si256,
@@ -9,14 +9,15 @@ use std::arch::x86_64::{
     _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps,
     _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute2f128_ps,
-    _mm256_permute4x64_epi64, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_slli_epi32,
-    _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_ps,
+    _mm256_permute4x64_epi64, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_ps,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_ps, _mm256_xor_si256,
 };
 
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 
 use super::intrinsics;
+use crate::probe::{LINE, Lines};
 use crate::simd::{LANES, Simd};
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
@@ -25,7 +26,7 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
-static TOKEN: Avx2 = Avx2(());
+pub(crate) static TOKEN: Avx2 = Avx2(());
 
 impl Avx2 {
     /// The token, if `cpu` has the instruction set.
@@ -168,5 +169,21 @@ pub(crate) unsafe fn reduce4x8(a: __m256, b: __m256, c: __m256, d: __m256) -> [f
         _mm_storeu_ps(ac.as_mut_ptr(), _mm256_castps256_ps128(one));
         _mm_storeu_ps(bd.as_mut_ptr(), _mm256_extractf128_ps::<1>(one));
         [ac[0], bd[0], ac[1], bd[1]]
+    }
+}
+
+impl Lines for Avx2 {
+    type V = [__m256i; 2];
+
+    intrinsics! {
+        fn zero() -> [__m256i; 2] = [_mm256_setzero_si256(); 2];
+        fn load(from: &[u8; LINE]) -> [__m256i; 2] = [
+            _mm256_loadu_si256(from.as_ptr().cast()),
+            _mm256_loadu_si256(from.as_ptr().add(32).cast()),
+        ];
+        fn xor(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] =
+            [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])];
+        fn bytes(v: [__m256i; 2]) -> [u8; LINE] = std::mem::transmute(v);
+        fn ask(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
 }

@@ -1,15 +1,15 @@
 //! AVX-512: sixteen lanes are one register.
 
 use std::arch::x86_64::{
-    __m512, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
-    _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128, _mm256_add_ps, _mm256_loadu_si256,
-    _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512,
-    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps, _mm512_extractf32x8_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_cvtps_epi32, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_mul_ps, _mm512_set1_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_sub_ps, _mm512_xor_ps,
+    __m512, __m512i, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_NO_EXC,
+    _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128, _mm256_add_ps,
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps,
+    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_cvtps_epi32, _mm512_maskz_loadu_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps, _mm512_xor_ps, _mm512_xor_si512,
 };
 
 use half::f16;
@@ -17,6 +17,7 @@ use trit_kernel::{Cpu, Isa};
 
 use super::avx2::{reduce4x8, reduce8};
 use super::intrinsics;
+use crate::probe::{LINE, Lines};
 use crate::simd::{LANES, Simd};
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -25,7 +26,7 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
-static TOKEN: Avx512 = Avx512(());
+pub(crate) static TOKEN: Avx512 = Avx512(());
 
 impl Avx512 {
     /// The token, if `cpu` has the instruction set.
@@ -112,5 +113,17 @@ impl Simd for Avx512 {
             // As in `load_tail`.
             _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v);
         };
+    }
+}
+
+impl Lines for Avx512 {
+    type V = __m512i;
+
+    intrinsics! {
+        fn zero() -> __m512i = _mm512_setzero_si512();
+        fn load(from: &[u8; LINE]) -> __m512i = _mm512_loadu_si512(from.as_ptr().cast());
+        fn xor(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
+        fn bytes(v: __m512i) -> [u8; LINE] = std::mem::transmute(v);
+        fn ask(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
 }

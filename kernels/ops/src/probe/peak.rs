@@ -1,0 +1,187 @@
+//! Multiplying and adding as fast as the core can, from registers.
+
+use std::hint::black_box;
+
+use trit_kernel::{Cpu, Isa};
+
+/// What a loop multiplies and adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// Products of 8-bit integers into integer accumulators.
+    Int8,
+    /// Products of 32-bit floats into 32-bit floats.
+    F32,
+}
+
+/// A loop of multiply-adds on registers, with 8 or more independent accumulators.
+#[derive(Clone, Copy, Debug)]
+pub struct PeakLoop {
+    pub(super) name: &'static str,
+    pub(super) isa: Isa,
+    pub(super) operation: Operation,
+    pub(super) ops_per_iteration: u64,
+    pub(super) run: fn(u64) -> u64,
+    pub(super) lane: fn(u64) -> u64,
+    pub(super) lanes: u64,
+}
+
+impl PeakLoop {
+    /// `<int8|f32>-<isa>-<instructions>-<bits>`.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The instruction set it uses.
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// What it multiplies and adds.
+    pub const fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// Operations of one iteration; a multiplication and an addition are two.
+    pub const fn ops_per_iteration(&self) -> u64 {
+        self.ops_per_iteration
+    }
+
+    /// Runs `iterations` and returns the sum of all accumulators: [`PeakLoop::expected`], or the machine computes wrongly.
+    pub fn run(&self, iterations: u64) -> u64 {
+        (self.run)(iterations)
+    }
+
+    /// The sum of all accumulators after `iterations`.
+    pub fn expected(&self, iterations: u64) -> u64 {
+        (self.lane)(iterations).wrapping_mul(self.lanes)
+    }
+}
+
+/// Factors of the 8-bit loops: unsigned and signed.
+pub(super) const A: i8 = 3;
+pub(super) const B: i8 = 5;
+
+/// A float lane counts up by one from 0 and stays at 2^24, where adding one is rounded away.
+pub(super) fn f32_lane(steps: u64) -> u64 {
+    steps.min(1 << 24)
+}
+
+/// An i32 lane as it wraps.
+pub(super) fn i32_lane(sum: u64) -> u64 {
+    i64::from(sum as i32).cast_unsigned()
+}
+
+/// The sum of lanes, as [`PeakLoop::run`] returns it.
+pub(super) fn sum_i32(lanes: &[i32]) -> u64 {
+    let sum: i64 = lanes.iter().map(|lane| i64::from(*lane)).sum();
+    sum.cast_unsigned()
+}
+
+/// The sum of lanes that hold whole numbers.
+pub(super) fn sum_f32(lanes: &[f32]) -> u64 {
+    lanes.iter().map(|lane| *lane as u64).sum()
+}
+
+/// Lanes of a portable loop.
+const LANES: usize = 64;
+
+fn int8_scalar(iterations: u64) -> u64 {
+    let (mut a, b) = (
+        black_box([i16::from(A); LANES]),
+        black_box([i16::from(B); LANES]),
+    );
+    let mut sums = [0i32; LANES];
+    for _ in 0..iterations {
+        // Unknown in each iteration, or the products would be computed once.
+        a = black_box(a);
+        for i in 0..LANES {
+            sums[i] = sums[i].wrapping_add(i32::from(a[i]) * i32::from(b[i]));
+        }
+    }
+    sum_i32(&sums)
+}
+
+fn f32_scalar(iterations: u64) -> u64 {
+    let (mut a, b) = (black_box([0.5f32; LANES]), black_box([2.0f32; LANES]));
+    let mut sums = [0f32; LANES];
+    for _ in 0..iterations {
+        a = black_box(a);
+        for i in 0..LANES {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    sum_f32(&sums)
+}
+
+static SCALAR: [PeakLoop; 2] = [
+    PeakLoop {
+        name: "int8-scalar-portable",
+        isa: Isa::Scalar,
+        operation: Operation::Int8,
+        ops_per_iteration: 2 * LANES as u64,
+        run: int8_scalar,
+        lane: |n| i32_lane(n.wrapping_mul(15)),
+        lanes: LANES as u64,
+    },
+    PeakLoop {
+        name: "f32-scalar-portable",
+        isa: Isa::Scalar,
+        operation: Operation::F32,
+        ops_per_iteration: 2 * LANES as u64,
+        run: f32_scalar,
+        lane: f32_lane,
+        lanes: LANES as u64,
+    },
+];
+
+/// Every loop that `cpu` can run.
+pub fn peaks(cpu: Cpu) -> Vec<PeakLoop> {
+    let mut all = SCALAR.to_vec();
+    #[cfg(target_arch = "x86_64")]
+    all.extend(
+        super::peak_x86::LOOPS
+            .iter()
+            .filter(|peak| cpu.has(peak.isa)),
+    );
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = cpu;
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accumulators_hold_what_arithmetic_says() {
+        for peak in peaks(Cpu::uncapped()) {
+            for iterations in [0, 1, 2, 3, 7, 100, 12_345] {
+                assert_eq!(
+                    peak.run(iterations),
+                    peak.expected(iterations),
+                    "{} {iterations}",
+                    peak.name()
+                );
+            }
+            assert_ne!(peak.expected(1), peak.expected(2));
+        }
+    }
+
+    #[test]
+    fn both_operations_are_there_on_each_instruction_set() {
+        for operation in [Operation::Int8, Operation::F32] {
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+                if Cpu::uncapped().has(isa) {
+                    let found = peaks(Cpu::capped(isa))
+                        .iter()
+                        .any(|peak| peak.operation() == operation && peak.isa() == isa);
+                    // Without VNNI, AVX-512 multiplies bytes with AVX2's instructions in this list.
+                    assert!(
+                        found || (isa, operation) == (Isa::Avx512, Operation::Int8),
+                        "{isa}"
+                    );
+                }
+            }
+        }
+    }
+}

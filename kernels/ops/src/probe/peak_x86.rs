@@ -1,0 +1,123 @@
+//! Peak loops of x86-64.
+
+use std::arch::asm;
+use std::arch::x86_64::{
+    __m256, __m256i, __m512, __m512i, _mm256_add_epi16, _mm256_add_epi32, _mm256_dpbusd_avx_epi32,
+    _mm256_dpbusd_epi32, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512,
+};
+
+use trit_kernel::Isa;
+
+use super::peak::{A, B, Operation, PeakLoop, f32_lane, i32_lane, sum_f32, sum_i32};
+
+/// Accumulators of a loop on 16 registers, factors aside.
+const NARROW: usize = 12;
+/// Accumulators of a loop on 32 registers, factors aside.
+const WIDE: usize = 24;
+
+/// One loop: `$n` accumulators of type `$v`, and a step that takes the accumulator and the factors. The factor passes
+/// through an empty piece of assembly before each step, so that the compiler neither moves a product out of the loop nor
+/// merges accumulators that hold the same; it costs no instruction.
+macro_rules! peak {
+    ($name:ident, $features:literal, $n:ident x $v:ty, $reg:ident, zero $zero:expr, factors $a:expr, $b:expr,
+     |$sum:ident, $x:ident, $y:ident| $step:expr, [$lane:ty] $total:expr) => {
+        fn $name(iterations: u64) -> u64 {
+            #[target_feature(enable = $features)]
+            unsafe fn inner(iterations: u64) -> u64 {
+                const LANES: usize = size_of::<$v>() / size_of::<$lane>();
+                let (mut $x, $y) = ($a, $b);
+                let mut sums = [$zero; $n];
+                for _ in 0..iterations {
+                    for i in 0..$n {
+                        // SAFETY: no instruction; the register comes out as it went in.
+                        unsafe {
+                            asm!("/* {0} */", inout($reg) $x, options(pure, nomem, nostack, preserves_flags));
+                        }
+                        let $sum = sums[i];
+                        sums[i] = $step;
+                    }
+                }
+                // SAFETY: plain numbers of the same total size.
+                let lanes: [[$lane; LANES]; $n] = unsafe { std::mem::transmute(sums) };
+                $total(lanes.as_flattened())
+            }
+            // SAFETY: this loop is listed, and can be called, only where `peaks` saw the instruction set.
+            unsafe { inner(iterations) }
+        }
+    };
+}
+
+fn sum_i16(lanes: &[i16]) -> u64 {
+    let sum: i64 = lanes.iter().map(|lane| i64::from(*lane)).sum();
+    sum.cast_unsigned()
+}
+
+peak!(fma_256, "avx2,fma", NARROW x __m256, ymm_reg, zero _mm256_setzero_ps(),
+    factors _mm256_set1_ps(0.5), _mm256_set1_ps(2.0),
+    |sum, x, y| _mm256_fmadd_ps(x, y, sum), [f32] sum_f32);
+
+peak!(fma_512, "avx512f", WIDE x __m512, zmm_reg, zero _mm512_setzero_ps(),
+    factors _mm512_set1_ps(0.5), _mm512_set1_ps(2.0),
+    |sum, x, y| _mm512_fmadd_ps(x, y, sum), [f32] sum_f32);
+
+peak!(maddubs_madd, "avx2", NARROW x __m256i, ymm_reg, zero _mm256_setzero_si256(),
+    factors _mm256_set1_epi8(A), _mm256_set1_epi8(B),
+    |sum, x, y| _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, y), _mm256_set1_epi16(1))),
+    [i32] sum_i32);
+
+peak!(maddubs_add, "avx2", NARROW x __m256i, ymm_reg, zero _mm256_setzero_si256(),
+    factors _mm256_set1_epi8(A), _mm256_set1_epi8(B),
+    |sum, x, y| _mm256_add_epi16(sum, _mm256_maddubs_epi16(x, y)), [i16] sum_i16);
+
+peak!(dpbusd_vex, "avx2,avxvnni", NARROW x __m256i, ymm_reg, zero _mm256_setzero_si256(),
+    factors _mm256_set1_epi8(A), _mm256_set1_epi8(B),
+    |sum, x, y| _mm256_dpbusd_avx_epi32(sum, x, y), [i32] sum_i32);
+
+peak!(dpbusd_256, "avx512f,avx512vl,avx512vnni", WIDE x __m256i, ymm_reg, zero _mm256_setzero_si256(),
+    factors _mm256_set1_epi8(A), _mm256_set1_epi8(B),
+    |sum, x, y| _mm256_dpbusd_epi32(sum, x, y), [i32] sum_i32);
+
+peak!(dpbusd_512, "avx512f,avx512vnni", WIDE x __m512i, zmm_reg, zero _mm512_setzero_si512(),
+    factors _mm512_set1_epi8(A), _mm512_set1_epi8(B),
+    |sum, x, y| _mm512_dpbusd_epi32(sum, x, y), [i32] sum_i32);
+
+/// Four products of 3 and 5 a step and an i32 lane.
+fn int8_lane(n: u64) -> u64 {
+    i32_lane(n.wrapping_mul(60))
+}
+
+/// A line of the list: `registers` accumulators of `lanes`, `products` a step each.
+const fn line(
+    (name, isa, operation): (&'static str, Isa, Operation),
+    run: fn(u64) -> u64,
+    lane: fn(u64) -> u64,
+    registers: usize,
+    lanes: usize,
+    products: usize,
+) -> PeakLoop {
+    PeakLoop {
+        name,
+        isa,
+        operation,
+        ops_per_iteration: 2 * (registers * products) as u64,
+        run,
+        lane,
+        lanes: (registers * lanes) as u64,
+    }
+}
+
+#[rustfmt::skip]
+pub(super) static LOOPS: [PeakLoop; 7] = [
+    line(("f32-avx2-fma-256", Isa::Avx2, Operation::F32), fma_256, f32_lane, NARROW, 8, 8),
+    line(("f32-avx512-fma-512", Isa::Avx512, Operation::F32), fma_512, f32_lane, WIDE, 16, 16),
+    line(("int8-avx2-maddubs-madd-add-256", Isa::Avx2, Operation::Int8), maddubs_madd, int8_lane, NARROW, 8, 32),
+    // Two products a step and an i16 lane, which wraps.
+    line(("int8-avx2-maddubs-add-256", Isa::Avx2, Operation::Int8), maddubs_add,
+        |n| i64::from(n.wrapping_mul(30) as i16).cast_unsigned(), NARROW, 16, 32),
+    line(("int8-avxvnni-dpbusd-256", Isa::AvxVnni, Operation::Int8), dpbusd_vex, int8_lane, NARROW, 8, 32),
+    line(("int8-avx512vnni-dpbusd-256", Isa::Avx512Vnni, Operation::Int8), dpbusd_256, int8_lane, WIDE, 8, 32),
+    line(("int8-avx512vnni-dpbusd-512", Isa::Avx512Vnni, Operation::Int8), dpbusd_512, int8_lane, WIDE, 16, 64),
+];
