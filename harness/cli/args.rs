@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use trit_core::ThreadCount;
 use trit_engine::file::{FileOptions, I2sForm, ScaleRule};
 
 /// How rows are printed.
@@ -18,6 +20,17 @@ pub(crate) enum Format {
     /// Aligned columns for reading
     #[default]
     Table,
+}
+
+impl From<Format> for trit_report::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => Self::Csv,
+            Format::Json => Self::Json,
+            Format::Md => Self::Md,
+            Format::Table => Self::Table,
+        }
+    }
 }
 
 /// `--format`.
@@ -63,7 +76,7 @@ pub(crate) struct PrecisionArgs {
 /// What a model file does not say about itself.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FileArgs {
-    /// How the bytes of I2_S tensors are arranged: x86 (every published file), or arm (quantized by ARM builds of bitnet.cpp)
+    /// How the bytes of `I2_S` tensors are arranged: x86 (every published file), or arm (quantized by ARM builds of bitnet.cpp)
     #[arg(long, value_name = "FORM", default_value = "x86", value_parser = ["x86", "arm"])]
     i2s: String,
 
@@ -169,11 +182,19 @@ fn probability(text: &str) -> Result<f32, String> {
     })
 }
 
-/// A time such as `90s`, `2m` or `1h30m`, in nanoseconds.
-pub(crate) fn budget(text: &str) -> Result<u64, String> {
-    trit_core::parse_duration(text)
-        .map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-        .map_err(|_| "want a time such as 90s, 2m or 1h30m".to_owned())
+/// A number of threads, or `all`.
+pub(crate) fn thread_count(text: &str) -> Result<ThreadCount, String> {
+    if text == "all" {
+        return Ok(ThreadCount::All);
+    }
+    threads(text)
+        .map(ThreadCount::Count)
+        .map_err(|want| want + ", or all")
+}
+
+/// A time such as `90s`, `2m` or `1h30m`.
+pub(crate) fn budget(text: &str) -> Result<Duration, String> {
+    trit_core::parse_duration(text).map_err(|_| "want a time such as 90s, 2m or 1h30m".to_owned())
 }
 
 /// Token ids such as `0,5,7`.
@@ -189,8 +210,8 @@ mod tests {
 
     #[test]
     fn budgets_have_units() {
-        assert_eq!(budget("2m"), Ok(120_000_000_000));
-        assert_eq!(budget("1h30m"), Ok(5_400_000_000_000));
+        assert_eq!(budget("2m"), Ok(Duration::from_mins(2)));
+        assert_eq!(budget("1h30m"), Ok(Duration::from_mins(90)));
         for bad in ["", "0s", "2", "m", "2x", "-1s", "99999999999999h", "µs"] {
             assert!(budget(bad).is_err(), "{bad}");
         }

@@ -15,10 +15,6 @@ pub(crate) enum Exit {
     /// The content of a file, or the environment, is not usable.
     Unusable,
     /// Energy was required and there is no meter.
-    #[expect(
-        dead_code,
-        reason = "part of the documented codes; no command requires energy yet"
-    )]
     EnergyMissing,
     /// A result differs from the reference.
     Wrong,

@@ -7,6 +7,7 @@ mod cmd;
 mod exit;
 mod out;
 mod probe;
+mod progress;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 use std::process::{Command, ExitStatus, Stdio};
 
 use trit_kernel::{Cpu, DenseEntry, KernelEntry};
+use trit_run::WorkerCommand;
 
 use crate::exit::Failure;
 
@@ -47,8 +48,39 @@ pub(crate) fn cpu() -> Result<Cpu, Failure> {
         .map_err(|error| Failure::unusable(anyhow::Error::new(error).context("TRIT_ISA")))
 }
 
-/// Opens a kernel in a child process. The outer error is ours (no child could be started), the inner one is the kernel's.
-pub(crate) fn in_child(id: &str) -> Result<Result<(), String>, Failure> {
+/// What a child process found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The kernel runs.
+    Available,
+    /// It does not, and says why.
+    Unavailable(String),
+    /// Its probe killed the process: nobody else should try.
+    Trapped(String),
+}
+
+/// How workers are started: as this program, told which kernels they must not even open.
+pub(crate) fn worker_command() -> Result<WorkerCommand, Failure> {
+    let mut command = WorkerCommand::current().map_err(|error| {
+        Failure::failed(anyhow::Error::new(error).context("cannot find this program"))
+    })?;
+    // The worker ends with us, even when we are killed.
+    let parent = std::process::id().to_string();
+    command.args.extend(["--parent".to_owned(), parent]);
+    let mut traps = Vec::new();
+    for entry in Entry::all() {
+        if matches!(in_child(entry.id())?, Verdict::Trapped(_)) {
+            traps.push(entry.id());
+        }
+    }
+    if !traps.is_empty() {
+        command.env.push(("TRIT_AVOID".to_owned(), traps.join(",")));
+    }
+    Ok(command)
+}
+
+/// Opens a kernel in a child process. An error is ours: no child could be started.
+pub(crate) fn in_child(id: &str) -> Result<Verdict, Failure> {
     let start = |error: std::io::Error| {
         Failure::failed(
             anyhow::Error::new(error).context("cannot start a process that probes kernels"),
@@ -68,24 +100,24 @@ pub(crate) fn in_child(id: &str) -> Result<Result<(), String>, Failure> {
 
 /// What the end of a probing process means: exit code 0 and an empty line say that the kernel is available, exit code 0 and a text
 /// that it is not, anything else that its probe killed the process.
-fn verdict(status: ExitStatus, reason: &str) -> Result<(), String> {
+fn verdict(status: ExitStatus, reason: &str) -> Verdict {
     if status.success() {
         return if reason.is_empty() {
-            Ok(())
+            Verdict::Available
         } else {
-            Err(reason.to_owned())
+            Verdict::Unavailable(reason.to_owned())
         };
     }
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         // Illegal instruction, as on all architectures of Linux.
-        return Err(if signal == 4 {
+        return Verdict::Trapped(if signal == 4 {
             "the CPU reports the instruction set, but its instructions trap (SIGILL)".to_owned()
         } else {
             format!("its probe was killed by signal {signal}")
         });
     }
-    Err(format!("its probe failed ({status})"))
+    Verdict::Trapped(format!("its probe failed ({status})"))
 }
 
 #[cfg(all(test, unix))]
@@ -96,22 +128,14 @@ mod tests {
 
     #[test]
     fn a_trap_is_a_reason_and_not_an_error() {
-        assert_eq!(verdict(ExitStatus::from_raw(0), ""), Ok(()));
-        assert_eq!(verdict(ExitStatus::from_raw(0), "no"), Err("no".to_owned()));
-        assert!(
-            verdict(ExitStatus::from_raw(4), "")
-                .unwrap_err()
-                .contains("SIGILL")
-        );
-        assert!(
-            verdict(ExitStatus::from_raw(9), "")
-                .unwrap_err()
-                .contains("signal 9")
-        );
-        assert!(
-            verdict(ExitStatus::from_raw(256), "")
-                .unwrap_err()
-                .contains("probe failed")
-        );
+        let ended = |raw, text| verdict(ExitStatus::from_raw(raw), text);
+        assert_eq!(ended(0, ""), Verdict::Available);
+        assert_eq!(ended(0, "no"), Verdict::Unavailable("no".to_owned()));
+        for (raw, says) in [(4, "SIGILL"), (9, "signal 9"), (256, "probe failed")] {
+            let Verdict::Trapped(reason) = ended(raw, "") else {
+                panic!("{raw} is no trap");
+            };
+            assert!(reason.contains(says), "{reason}");
+        }
     }
 }

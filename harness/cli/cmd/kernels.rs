@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::args::FormatArg;
 use crate::exit::{Exit, Outcome};
 use crate::out::{Out, Table};
-use crate::probe::{self, Entry};
+use crate::probe::{self, Entry, Verdict};
 
 /// Lists every kernel and baseline, and why this machine cannot run some of them
 #[derive(Args, Debug)]
@@ -43,8 +43,10 @@ pub(crate) fn run(args: &KernelsArgs) -> Outcome {
             ),
         };
         let (status, reason) = match probe::in_child(entry.id())? {
-            Ok(()) => ("available", Value::Null),
-            Err(reason) => ("unavailable", reason.into()),
+            Verdict::Available => ("available", Value::Null),
+            Verdict::Unavailable(reason) | Verdict::Trapped(reason) => {
+                ("unavailable", reason.into())
+            }
         };
         table.row([
             entry.id().into(),

@@ -1,43 +1,117 @@
-//! `tritbench machine`: facts about this machine.
+//! `tritbench machine`: facts about this machine, and its measured limits.
+
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use serde_json::{Value, json};
-use trit_measure::Machine;
+use trit_core::Probe;
+use trit_measure::{Machine, sys::interrupt};
+use trit_run::{Timeouts, WorkerError};
 
 use crate::args::{Format, FormatArg};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::out::{Out, Table, human_bytes};
+use crate::out::{Out, Table, human_bytes, say};
+use crate::probe;
 
-/// Describes this machine: processor, caches, instruction sets, clocks, memory, limits
+/// Describes this machine: processor, caches, instruction sets, clocks, memory, bandwidth, peaks
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Describes this machine: processor, caches, instruction sets, clocks, memory, limits.\n\n\
+    long_about = "Describes this machine: processor, caches, instruction sets, clocks, memory, bandwidth, peaks.\n\n\
                   What the machine does not tell is left empty. The fingerprint covers everything that changes how fast it is: results \
-                  with equal fingerprints may be compared directly.",
+                  with equal fingerprints may be compared directly. Read bandwidth and arithmetic peaks are measured for one and for \
+                  all threads, which takes some seconds; --facts leaves them out.",
     after_help = "Examples:
   tritbench machine
+  tritbench machine --facts
   tritbench machine --format json > machine.json"
 )]
 pub(crate) struct MachineArgs {
+    /// Only what the system tells: measure nothing
+    #[arg(long)]
+    facts: bool,
+
     #[command(flatten)]
     format: FormatArg,
 }
 
 pub(crate) fn run(args: &MachineArgs) -> Outcome {
     let machine = trit_measure::machine();
+    let limits = if args.facts {
+        Vec::new()
+    } else {
+        match limits(&machine)? {
+            Some(limits) => limits,
+            None => return Ok(Exit::Interrupted),
+        }
+    };
     let text = if args.format.format == Format::Json {
         let mut facts = serde_json::to_value(&machine).map_err(Failure::failed)?;
         facts["fingerprint"] = json!(machine.fingerprint());
+        facts["measured"] = limits.iter().map(limit_json).collect();
         format!("{facts:#}\n")
     } else {
-        facts(&machine).render(args.format.format)
+        facts(&machine, &limits).render(args.format.format)
     };
     Out::new().text(&text)?;
     Ok(Exit::Done)
 }
 
+/// Read bandwidth and arithmetic peaks on one and on all threads; `None` when interrupted.
+fn limits(machine: &Machine) -> Result<Option<Vec<Probe>>, Failure> {
+    if cfg!(debug_assertions) {
+        say("note: this is a debug build, so the measured limits are too low");
+    }
+    let asked = interrupt::install().map_err(Failure::failed)?;
+    let all = machine.limits.default_threads.unwrap_or(1);
+    let threads = if all > 1 { vec![1, all] } else { vec![1] };
+    say("measuring read bandwidth and arithmetic peaks");
+    let measured = trit_run::measure_limits(
+        &probe::worker_command()?,
+        &threads,
+        working_set(machine),
+        Timeouts::default().setup,
+        &|| asked.load(Ordering::SeqCst),
+    );
+    match measured {
+        Ok(limits) => Ok(Some(limits)),
+        Err(WorkerError::Interrupted) => Ok(None),
+        Err(error) => Err(Failure::failed(error)),
+    }
+}
+
+/// Bytes to read: what no cache holds, a quarter of the free memory at most.
+fn working_set(machine: &Machine) -> u64 {
+    // What a virtual machine reports as its last-level cache may be all of the host's.
+    let cache = machine.last_level_cache_bytes().unwrap_or(0).min(512 << 20);
+    let free = machine.memory.available_bytes.unwrap_or(4 << 30);
+    (4 * cache).max(1 << 30).min(free / 4)
+}
+
+/// Amount a second of a limit, in billions, and its unit.
+fn rate(limit: &Probe) -> (f64, &'static str) {
+    let unit = if limit.subject == "probe:read" {
+        "GB/s"
+    } else {
+        "GOPS"
+    };
+    // An amount a nanosecond is a billion a second.
+    (limit.amount_per_iteration as f64 / limit.time_ns, unit)
+}
+
+fn limit_json(limit: &Probe) -> Value {
+    let (rate, unit) = rate(limit);
+    json!({
+        "subject": limit.subject,
+        "variant": limit.variant,
+        "threads": limit.threads,
+        "working_set_bytes": Some(limit.working_set_bytes).filter(|bytes| *bytes > 0),
+        "rate": rate,
+        "unit": unit,
+    })
+}
+
 /// One fact a row; what is not known is empty.
-fn facts(machine: &Machine) -> Table {
+fn facts(machine: &Machine, measured: &[Probe]) -> Table {
     let mut table = Table::new(&["fact", "value"]);
     let mut fact = |name: &str, value: Option<String>| {
         table.row([name.into(), value.map_or(Value::Null, Value::String)]);
@@ -111,6 +185,23 @@ fn facts(machine: &Machine) -> Table {
         "default threads",
         limits.default_threads.map(|threads| threads.to_string()),
     );
+    for limit in measured {
+        let (rate, unit) = rate(limit);
+        let what = match limit.subject.as_str() {
+            "probe:read" => "read bandwidth",
+            "probe:peak:int8" => "int8 peak",
+            "probe:peak:f32" => "f32 peak",
+            other => other,
+        };
+        let threads = match limit.threads {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        };
+        fact(
+            &format!("{what}, {threads}"),
+            Some(format!("{rate:.1} {unit} ({})", limit.variant)),
+        );
+    }
     fact("fingerprint", Some(machine.fingerprint()));
     table
 }

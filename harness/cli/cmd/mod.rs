@@ -9,6 +9,8 @@ use crate::exit::Outcome;
 mod kernels;
 mod machine;
 mod model;
+mod report;
+mod run;
 mod worker;
 
 /// Measures ternary (1.58-bit) LLM inference on CPUs
@@ -17,6 +19,8 @@ mod worker;
     name = "tritbench",
     version,
     after_help = "Examples:
+  tritbench run                                   measure this machine with the quick suite
+  tritbench run --model model.gguf --out results  measure a model of your own
   tritbench kernels                               what this machine can run, and why not the rest
   tritbench model inspect model.gguf              what is in a model file
 
@@ -31,6 +35,8 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Run(run::RunArgs),
+    Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
     Model(model::ModelArgs),
@@ -38,7 +44,12 @@ enum Command {
 }
 
 /// The groups of the overview, in order.
-const GROUPS: &[(&str, &[&str])] = &[("Know", &["kernels", "machine"]), ("Models", &["model"])];
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Measure", &["run"]),
+    ("Judge", &["report"]),
+    ("Know", &["kernels", "machine"]),
+    ("Models", &["model"]),
+];
 
 /// The overview with commands in groups; clap itself can only list them in one.
 pub(crate) fn help_template() -> String {
@@ -61,6 +72,8 @@ pub(crate) fn help_template() -> String {
 /// Runs what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Outcome {
     match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),
         Command::Model(args) => model::run(&args),

@@ -1,0 +1,387 @@
+//! `tritbench run`: measure a suite, leave a run directory.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use trit_core::{
+    NOT_MEASURED, Plan, RunDir, RunDirError, Session, Suite, SuiteError, ThreadCount, show_duration,
+};
+use trit_engine::file::{Checkpoint, FileOptions};
+use trit_engine::synth::Shape;
+use trit_measure::{Machine, MonotonicClock, sys::interrupt};
+use trit_run::{
+    Overrides, PlanContext, RunOptions, SessionFacts, Timeouts, WorkerCommand, WorkerError,
+};
+
+use crate::args::{FormatArg, budget, thread_count};
+use crate::cmd::model::file_failure;
+use crate::cmd::report::{record_failure, write_reports};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::out::{Out, Table, say};
+use crate::probe;
+use crate::progress::Bar;
+
+/// The longest suite that is read: a hundred times the longest that is shipped.
+const MAX_SUITE_BYTES: u64 = 1 << 20;
+
+/// Measures this machine with a suite and leaves tables, charts and a report
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Measures this machine with a suite and leaves tables, charts and a report.\n\n\
+                  Every answer is checked against the scalar definition before its time counts. The run directory holds all samples \
+                  (measurements.csv, tokens.csv), a row a cell (cells.csv, summary.csv), what ran where (session.json), charts as SVG \
+                  and PNG, and report.md. A run that was stopped goes on with --resume.",
+    after_help = "Examples:
+  tritbench run                                      the quick suite, under two minutes
+  tritbench run --list                               what would be measured, and how long it would take
+  tritbench run --model model.gguf --threads 1,2     your model instead of those of the suite
+  tritbench run --kernel w2a8-mad-avx2 --budget 20s  one kernel
+  tritbench run my-suite.toml --out results          a suite of your own
+  tritbench run --resume results                     go on where a run stopped"
+)]
+pub(crate) struct RunArgs {
+    /// Name of an embedded suite, or path of a TOML file
+    #[arg(value_name = "SUITE", default_value = "quick")]
+    suite: String,
+
+    /// Measure this model instead of the suite's: a GGUF file, a folder with safetensors, or synth:SHAPE; may be repeated
+    #[arg(long, value_name = "PATH")]
+    model: Vec<String>,
+
+    /// Thread counts instead of the suite's, for example 1,2 or 1,all
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = thread_count)]
+    threads: Vec<ThreadCount>,
+
+    /// Only these kernels and baselines
+    #[arg(long, value_name = "ID,...", value_delimiter = ',')]
+    kernel: Vec<String>,
+
+    /// The directory for the results: new or empty [default: runs/<time>-<host>-<suite>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Time that the run may take, for example 90s or 2m [default: the suite's]
+    #[arg(long, value_name = "TIME", value_parser = budget)]
+    budget: Option<Duration>,
+
+    /// Only cells whose id contains this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+
+    /// Seed of inputs and order [default: the suite's]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Go on with the run in this directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["suite", "model", "threads", "kernel", "out", "budget", "filter", "seed", "list"])]
+    resume: Option<PathBuf>,
+
+    /// Print the plan to stdout and measure nothing
+    #[arg(long, visible_alias = "dry-run")]
+    list: bool,
+
+    /// Record although this build has debug assertions; its times mean nothing
+    #[arg(long)]
+    allow_debug: bool,
+
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+pub(crate) fn run(args: &RunArgs) -> Outcome {
+    if cfg!(debug_assertions) && !args.allow_debug && !args.list {
+        return Err(Failure::unusable(anyhow::anyhow!(
+            "this is a debug build, whose times mean nothing; hint: cargo run --release -- run, or --allow-debug to record anyway"
+        )));
+    }
+    let asked = interrupt::install().map_err(Failure::failed)?;
+    let interrupted = || asked.load(std::sync::atomic::Ordering::SeqCst);
+    match &args.resume {
+        Some(dir) => resume(args, dir, &interrupted),
+        None => fresh(args, &interrupted),
+    }
+}
+
+fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
+    let suite = load_suite(&args.suite)?;
+    check_kernels(&args.kernel)?;
+    args.model.iter().try_for_each(|model| check_model(model))?;
+    probe::cpu()?;
+    let worker = probe::worker_command()?;
+    // Made before the survey: a directory that cannot be written should not cost anybody's time.
+    let machine = trit_measure::machine();
+    let dir = if args.list {
+        None
+    } else {
+        Some(make_dir(args, &suite, &machine)?)
+    };
+
+    say("looking at the kernels of this machine");
+    let survey = match trit_run::survey(&worker, Timeouts::default().start, interrupted) {
+        Ok(survey) => survey,
+        Err(WorkerError::Interrupted) => {
+            remove_empty(dir.as_ref());
+            return Ok(Exit::Interrupted);
+        }
+        Err(error) => return Err(Failure::failed(error)),
+    };
+    let overrides = Overrides {
+        models: args.model.clone(),
+        threads: args.threads.clone(),
+        kernels: args.kernel.clone(),
+        budget: args.budget,
+        seed: args.seed,
+        filter: args.filter.clone(),
+    };
+    let context = PlanContext::of_machine(&machine, &survey, &suite, overrides);
+    let plan = trit_run::plan(&suite, &context).map_err(|error| {
+        remove_empty(dir.as_ref());
+        Failure::usage(error)
+    })?;
+    say(&describe(&plan));
+    let Some(dir) = dir else {
+        Out::new().text(&plan_table(&plan).render(args.format.format))?;
+        return Ok(Exit::Done);
+    };
+    let facts = SessionFacts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        git_revision: Some(env!("TRIT_REVISION"))
+            .filter(|revision| !revision.is_empty())
+            .map(ToOwned::to_owned),
+        argv: std::env::args_os()
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect(),
+    };
+    let session = trit_run::new_session(&suite, &plan, &machine, &survey, facts);
+    carry_out(args, session, &dir, worker, interrupted)
+}
+
+fn resume(args: &RunArgs, path: &Path, interrupted: &dyn Fn() -> bool) -> Outcome {
+    let dir = RunDir::open(path).map_err(|error| record_failure(&error))?;
+    let session = dir.session().map_err(|error| record_failure(&error))?;
+    let version = env!("CARGO_PKG_VERSION");
+    if session.version != version {
+        return Err(Failure::unusable(anyhow::anyhow!(
+            "`{}` was recorded by version {} and this is {version}: rows of both would not compare; hint: start a new run",
+            path.display(),
+            session.version
+        )));
+    }
+    let recorded: Option<Machine> = serde_json::from_value(session.machine.clone()).ok();
+    if recorded
+        .is_none_or(|recorded| recorded.fingerprint() != trit_measure::machine().fingerprint())
+    {
+        return Err(Failure::unusable(anyhow::anyhow!(
+            "`{}` was recorded on another machine or under other limits; hint: start a new run here",
+            path.display()
+        )));
+    }
+    probe::cpu()?;
+    let worker = probe::worker_command()?;
+    say(&describe(&session.plan));
+    carry_out(args, session, &dir, worker, interrupted)
+}
+
+fn carry_out(
+    args: &RunArgs,
+    session: Session,
+    dir: &RunDir,
+    worker: WorkerCommand,
+    interrupted: &dyn Fn() -> bool,
+) -> Outcome {
+    let path = dir.path().display().to_string();
+    let mut bar = Bar::new();
+    let outcome = trit_run::execute(
+        RunOptions {
+            session,
+            dir: dir.clone(),
+            worker,
+            timeouts: Timeouts::default(),
+            interrupted,
+            clock: &MonotonicClock,
+        },
+        &mut bar,
+    );
+    bar.clear();
+    let trit_run::RunError::Record(error) = match outcome {
+        Ok(outcome) => return finish(args, dir, &outcome),
+        Err(error) => error,
+    };
+    say(&format!("what was recorded so far is in {path}"));
+    Err(record_failure(&error))
+}
+
+fn finish(args: &RunArgs, dir: &RunDir, outcome: &trit_run::Outcome) -> Outcome {
+    let path = dir.path().display();
+    if outcome.interrupted {
+        say(&format!(
+            "interrupted; the rows so far are in {path}; hint: go on with tritbench run --resume {path}"
+        ));
+        return Ok(Exit::Interrupted);
+    }
+    let (rows, charts) = write_reports(dir)?;
+    for cell in outcome.cells.iter().filter(|cell| !cell.reason.is_empty()) {
+        say(&format!("{}: {}: {}", cell.status, cell.cell, cell.reason));
+    }
+    say(&format!(
+        "results in {path}: report.md, summary.csv, {} charts in charts/, all samples in measurements.csv and tokens.csv",
+        charts.len()
+    ));
+    Out::new().text(&trit_report::render(&rows, args.format.format.into()))?;
+    Ok(match outcome.exit_code() {
+        0 => Exit::Done,
+        130 => Exit::Interrupted,
+        7 => Exit::Wrong,
+        6 => Exit::EnergyMissing,
+        5 => Exit::Unusable,
+        _ => Exit::Failed,
+    })
+}
+
+/// An embedded suite by its name, or a file.
+fn load_suite(name: &str) -> Result<Suite, Failure> {
+    let parsed = |result: Result<Suite, SuiteError>| result.map_err(Failure::unusable);
+    if let Some(text) = trit_core::embedded_suite(name) {
+        return parsed(Suite::parse(name, text));
+    }
+    let looks_like_a_path = name.contains(['/', '.']) || Path::new(name).exists();
+    if !looks_like_a_path {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "unknown suite `{name}`; hint: one of {}, or the path of a TOML file",
+            trit_core::suite_names().join(" ")
+        )));
+    }
+    let io = |error| {
+        Failure::failed(anyhow::Error::new(error).context(format!("cannot read suite `{name}`")))
+    };
+    let mut bytes = Vec::new();
+    fs::File::open(name)
+        .map_err(io)?
+        .take(MAX_SUITE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    if bytes.len() as u64 > MAX_SUITE_BYTES {
+        return Err(Failure::unusable(anyhow::anyhow!(
+            "suite `{name}` is longer than {MAX_SUITE_BYTES} bytes; hint: is it a TOML file?"
+        )));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::unusable(anyhow::anyhow!("suite `{name}` is not UTF-8 text")))?;
+    parsed(Suite::parse(name, &text))
+}
+
+/// Every id is a kernel or a baseline.
+fn check_kernels(ids: &[String]) -> Result<(), Failure> {
+    ids.iter().try_for_each(|id| {
+        if trit_kernels::find_dense(id).is_ok() {
+            return Ok(());
+        }
+        trit_kernels::find(id).map(drop).map_err(Failure::usage)
+    })
+}
+
+/// A model that cannot be opened is told at once and not after the survey.
+fn check_model(model: &str) -> Result<(), Failure> {
+    match model.strip_prefix("synth:") {
+        Some(shape) => Shape::named(shape).map(drop).map_err(Failure::usage),
+        None => Checkpoint::open(Path::new(model), &FileOptions::default())
+            .map(drop)
+            .map_err(file_failure),
+    }
+}
+
+fn make_dir(args: &RunArgs, suite: &Suite, machine: &Machine) -> Result<RunDir, Failure> {
+    match &args.out {
+        Some(path) => RunDir::create(path),
+        None => RunDir::create_in(
+            Path::new("runs"),
+            &trit_run::utc_compact(),
+            machine.host.hostname.as_deref().unwrap_or("unknown"),
+            &suite.name,
+        ),
+    }
+    .map_err(|error| match error {
+        RunDirError::NotEmpty { .. } => Failure::usage(error),
+        error => record_failure(&error),
+    })
+}
+
+/// Takes back a directory that nothing was written to. One that is not empty stays, which is all that an error can mean here.
+fn remove_empty(dir: Option<&RunDir>) {
+    if let Some(dir) = dir {
+        let _ = fs::remove_dir(dir.path());
+    }
+}
+
+/// What is planned, for people: cells grouped by what they do.
+fn describe(plan: &Plan) -> String {
+    let time = |ns| show_duration(Duration::from_nanos(ns));
+    let measured = |planned: &&trit_core::PlannedCell| planned.cell.reason == NOT_MEASURED;
+    let cells = plan.cells.iter().filter(measured).count();
+    let mut text = format!(
+        "{cells} cells and {} pairs, about {} of the {} given",
+        plan.pairs.len(),
+        time(plan.expected_ns),
+        time(plan.budget_ns)
+    );
+    let others = plan.cells.len() - cells;
+    if others > 0 {
+        let _ = write!(text, "; {others} cells cannot run");
+    }
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for planned in plan.cells.iter().filter(measured) {
+        let cell = &planned.cell;
+        let what = match (cell.rows, cell.k, cell.model.as_str()) {
+            (Some(rows), Some(k), _) => format!("{} {rows}x{k}", cell.workload),
+            (_, _, "") => cell.workload.to_string(),
+            (_, _, model) => format!("{} {model}", cell.workload),
+        };
+        let what = match cell.tokens {
+            Some(tokens) if tokens > 1 => format!("{what}, {tokens} tokens"),
+            _ => what,
+        };
+        let at = groups.iter().position(|(group, _)| *group == what);
+        let at = at.unwrap_or_else(|| {
+            groups.push((what, Vec::new()));
+            groups.len() - 1
+        });
+        let subject = cell.subject.clone();
+        if !groups[at].1.contains(&subject) {
+            groups[at].1.push(subject);
+        }
+    }
+    for (what, subjects) in groups {
+        let _ = write!(text, "\n  {what}: {}", subjects.join(" "));
+    }
+    text
+}
+
+/// The plan as rows.
+fn plan_table(plan: &Plan) -> Table {
+    let mut table = Table::new(&["cell", "status", "reason", "visit_ns", "budget_ns"]);
+    for planned in &plan.cells {
+        let runs = planned.cell.reason == NOT_MEASURED;
+        let known = |ns: u64| if runs { Value::from(ns) } else { Value::Null };
+        table.row([
+            planned.cell.cell.as_str().into(),
+            if runs {
+                "planned".into()
+            } else {
+                planned.cell.status.name().into()
+            },
+            if runs {
+                Value::Null
+            } else {
+                planned.cell.reason.as_str().into()
+            },
+            known(planned.visit_ns),
+            known(planned.budget_ns),
+        ]);
+    }
+    table
+}
