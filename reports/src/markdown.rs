@@ -263,6 +263,33 @@ fn probes_table(session: &Session) -> Option<String> {
     })
 }
 
+/// The row with the highest rate of each workload that a reader asks for first, and of each model.
+fn highlights(rows: &[SummaryRow]) -> Vec<&SummaryRow> {
+    let mut best: BTreeMap<(Workload, String), (f64, &SummaryRow)> = BTreeMap::new();
+    for row in rows.iter().filter(|row| ranked(row)) {
+        let wanted = [
+            Workload::GemvCold,
+            Workload::Gemm,
+            Workload::Prefill,
+            Workload::Decode,
+        ];
+        let Some(rate) = row
+            .results
+            .tokens_per_s
+            .filter(|_| wanted.contains(&row.cell.workload))
+        else {
+            continue;
+        };
+        let entry = best
+            .entry((row.cell.workload, labels::model(&row.cell)))
+            .or_insert((rate, row));
+        if rate > entry.0 {
+            *entry = (rate, row);
+        }
+    }
+    best.into_values().map(|(_, row)| row).collect()
+}
+
 /// Cells by status, in the order of the statuses: `12 ok, 3 skipped`.
 fn tally(rows: &[SummaryRow]) -> String {
     let counts: Vec<String> = Status::ALL
@@ -289,7 +316,7 @@ fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
     let wrong = count(Status::Wrong);
     if wrong > 0 {
         warnings.push(format!(
-            "{wrong} of {} cells gave a wrong answer.",
+            "Cells that gave a wrong answer: {wrong} of {}.",
             rows.len()
         ));
     }
@@ -299,7 +326,7 @@ fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
         .count();
     if unfinished > 0 {
         warnings.push(format!(
-            "The session ended early: {unfinished} cells are unfinished. `run --resume` goes on."
+            "The session ended early. Unfinished cells: {unfinished}. `run --resume` goes on."
         ));
     }
     let bare = rows
@@ -308,7 +335,7 @@ fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
         .count();
     if bare > 0 {
         warnings.push(format!(
-            "{bare} cells have too few independent samples for a 95 % interval."
+            "Cells with too few independent samples for a 95 % interval: {bare}."
         ));
     }
     warnings.extend(session.plan.notes.iter().cloned());
@@ -345,34 +372,21 @@ pub fn report_md(session: &Session, rows: &[SummaryRow], charts: &[(String, Stri
             tally(rows)
         }
     ));
-    for workload in [
-        Workload::GemvCold,
-        Workload::Gemm,
-        Workload::Prefill,
-        Workload::Decode,
-    ] {
-        let best = rows
-            .iter()
-            .filter(|row| ranked(row) && row.cell.workload == workload)
-            .filter_map(|row| Some((row, row.results.tokens_per_s?)))
-            .max_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((row, rate)) = best {
-            let share = row
-                .results
-                .bandwidth_share
-                .map_or_else(String::new, |share| {
-                    format!(", {:.0} % of the measured read bandwidth", share * 100.0)
-                });
-            let threads = row.cell.threads.map_or_else(String::new, |count| {
-                format!(" on {}", labels::threads(count))
-            });
-            line(&format!(
-                "- Highest {workload} rate: {} tokens/s, `{}`{threads} ({}){share}",
-                show_rate(rate),
-                labels::subject(&row.cell),
-                labels::shape(&row.cell),
-            ));
-        }
+    for row in highlights(rows) {
+        let results = &row.results;
+        let rate = results.tokens_per_s.map_or_else(String::new, show_rate);
+        let share = results.bandwidth_share.map_or_else(String::new, |share| {
+            format!(", {:.0} % of the measured read bandwidth", share * 100.0)
+        });
+        let threads = row.cell.threads.map_or_else(String::new, |count| {
+            format!(" on {}", labels::threads(count))
+        });
+        line(&format!(
+            "- Highest {} rate: {rate} tokens/s, `{}`{threads} ({}){share}",
+            row.cell.workload,
+            labels::subject(&row.cell),
+            labels::shape(&row.cell),
+        ));
     }
     let warnings = warnings(session, rows);
     if !warnings.is_empty() {

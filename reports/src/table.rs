@@ -8,7 +8,7 @@ use crate::units::{show_ns, show_rate, three};
 /// The widest line.
 const WIDTH: usize = 100;
 /// Columns in the order in which they are given up when a line is too wide.
-const EXPENDABLE: [&str; 4] = ["±", "GOPS", "peak", "GB/s"];
+const EXPENDABLE: [&str; 4] = ["GOPS", "peak", "GB/s", "±"];
 
 /// A column: heading, whether it is text (left-aligned), and its fields.
 struct Column {

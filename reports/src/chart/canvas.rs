@@ -61,7 +61,7 @@ pub(crate) enum Align {
     Right,
 }
 
-/// Size and weight of a text.
+/// Size and weight of a text. The size is the height of a line in the drawing library: capitals are about 0.6 of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Type {
     pub(crate) size: f64,
@@ -69,19 +69,19 @@ pub(crate) struct Type {
 }
 
 pub(crate) const TITLE: Type = Type {
-    size: 22.0,
+    size: 25.0,
     bold: true,
 };
 pub(crate) const PANEL: Type = Type {
-    size: 16.0,
+    size: 18.0,
     bold: true,
 };
 pub(crate) const LABEL: Type = Type {
-    size: 14.0,
+    size: 16.0,
     bold: false,
 };
 pub(crate) const SMALL: Type = Type {
-    size: 13.0,
+    size: 15.0,
     bold: false,
 };
 
@@ -119,14 +119,31 @@ pub(crate) fn wrap(text: &str, kind: Type, limit: f64) -> Vec<String> {
 pub(crate) struct Canvas<'a, DB: DrawingBackend> {
     area: &'a DrawingArea<DB, Shift>,
     scale: f64,
+    /// What a text has to move down, as a share of its size, to stand in the middle of its point.
+    sink: f64,
 }
 
 pub(crate) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
-    pub(crate) fn new(area: &'a DrawingArea<DB, Shift>, scale: f64) -> Self {
+    /// The surface of an SVG.
+    pub(crate) fn vector(area: &'a DrawingArea<DB, Shift>) -> Self {
         register_fonts();
-        Self { area, scale }
+        Self {
+            area,
+            scale: 1.0,
+            sink: 0.0,
+        }
+    }
+
+    /// The surface of a bitmap: the library centres the line there, and not the letters, which stand above its middle.
+    pub(crate) fn bitmap(area: &'a DrawingArea<DB, Shift>, scale: f64) -> Self {
+        register_fonts();
+        Self {
+            area,
+            scale,
+            sink: 0.12,
+        }
     }
 
     fn point(&self, (x, y): (f64, f64)) -> (i32, i32) {
@@ -188,12 +205,17 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
         } else {
             FontStyle::Normal
         };
-        let font =
-            FontDesc::new(FontFamily::SansSerif, kind.size * self.scale, style).transform(turn);
+        let font = FontDesc::new(FontFamily::SansSerif, kind.size * self.scale, style)
+            .transform(turn.clone());
         let h = match align {
             Align::Left => HPos::Left,
             Align::Middle => HPos::Center,
             Align::Right => HPos::Right,
+        };
+        let sink = kind.size * self.sink;
+        let at = match turn {
+            FontTransform::None => (at.0, at.1 + sink),
+            _ => (at.0 + sink, at.1),
         };
         let style = TextStyle::from(font)
             .color(&color)

@@ -11,14 +11,14 @@ use crate::units::show_ns;
 
 const MARGIN: f64 = 28.0;
 const WIDTH: f64 = 1200.0;
-const LINE: f64 = 20.0;
+const LINE: f64 = 21.0;
 /// The plot of a panel is never narrower.
 const PLOT: f64 = 520.0;
-const BAR: f64 = 13.0;
+const BAR: f64 = 15.0;
 const GAP: f64 = 9.0;
 /// Height of the plot of a line panel, unless its legend is taller.
 const LINES_HEIGHT: f64 = 300.0;
-const LEGEND_LINE: f64 = 19.0;
+const LEGEND_LINE: f64 = 21.0;
 const SWATCH: f64 = 42.0;
 /// Dash patterns; with the palette's seven colours they make 28 different lines.
 const DASHES: [&[f64]; 4] = [&[], &[9.0, 4.0], &[3.0, 3.0], &[12.0, 3.0, 3.0, 3.0]];
@@ -100,7 +100,16 @@ impl Axis {
 
     fn text(&self, value: f64) -> String {
         if self.time {
-            return show_ns(value).replace(".00 ", " ").replace(".0 ", " ");
+            let text = show_ns(value);
+            return match text.split_once(' ') {
+                Some((number, unit)) if number.contains('.') => {
+                    format!(
+                        "{} {unit}",
+                        number.trim_end_matches('0').trim_end_matches('.')
+                    )
+                }
+                _ => text,
+            };
         }
         tick_text(value)
     }
@@ -266,6 +275,12 @@ fn draw_bar<DB: DrawingBackend>(
     )
 }
 
+/// How far a line stands aside, so that marks and whiskers at one x do not cover one another: at most 12 pixels.
+fn dodge(position: usize, count: usize) -> f64 {
+    let step = (24.0 / count.max(1) as f64).min(6.0);
+    (position as f64 - (count as f64 - 1.0) / 2.0) * step
+}
+
 impl Lines {
     fn legend_width(&self) -> f64 {
         let reference = self.reference.iter().map(|(name, _)| name.as_str());
@@ -376,13 +391,21 @@ impl Lines {
         for (i, series) in self.series.iter().enumerate().rev() {
             let color = PALETTE[i % PALETTE.len()];
             let dash = DASHES[(i / PALETTE.len()) % DASHES.len()];
-            let points = place(&series.points);
+            let aside = if series.marks {
+                dodge(i, self.series.len())
+            } else {
+                0.0
+            };
+            let points: Vec<(f64, f64)> = place(&series.points)
+                .into_iter()
+                .map(|(x, y)| (x + aside, y))
+                .collect();
             canvas.dashed(&points, color, 2.0, dash)?;
             for &(at, lo, hi) in &series.intervals {
-                let (at, lo, hi) = (x.at(at), y.at(lo), y.at(hi));
-                canvas.line(&[(at, lo), (at, hi)], color, 1.4)?;
-                for end in [lo, hi] {
-                    canvas.line(&[(at - 4.0, end), (at + 4.0, end)], color, 1.4)?;
+                let at = x.at(at) + aside;
+                canvas.line(&[(at, y.at(lo)), (at, y.at(hi))], color, 1.4)?;
+                for end in [lo, hi].into_iter().filter(|end| *end <= y_to) {
+                    canvas.line(&[(at - 4.0, y.at(end)), (at + 4.0, y.at(end))], color, 1.4)?;
                 }
             }
             let entry_y = legend_y + i as f64 * LEGEND_LINE;

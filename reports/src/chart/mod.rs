@@ -172,7 +172,7 @@ fn rate(row: &SummaryRow) -> Option<(Rate, &'static str)> {
     Some((Rate { value, interval }, unit))
 }
 
-const INTERVALS: &str = "Whiskers are 95 % intervals of the median; they allow for samples that repeat their neighbours. No whisker: too few samples.";
+const INTERVALS: &str = "Whiskers are 95 % intervals of the median; they allow for samples that repeat their neighbours. No whisker: too few independent samples.";
 
 /// Throughput by kernel and threads: a figure a workload, a panel a shape.
 fn throughput(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
@@ -289,16 +289,16 @@ fn speedup(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
             .collect();
         let most = counts.last().copied().unwrap_or(1) as f64;
         let fewest = counts.first().copied().unwrap_or(1) as f64;
-        let highest = series
+        let top = series
             .iter()
-            .flat_map(|series| {
-                series
-                    .points
-                    .iter()
-                    .map(|point| point.1)
-                    .chain(series.intervals.iter().map(|i| i.2))
-            })
+            .flat_map(|series| series.points.iter().map(|point| point.1))
             .fold(most / fewest, f64::max);
+        // One wild interval must not flatten all lines: whiskers may leave the plot.
+        let whisker = series
+            .iter()
+            .flat_map(|series| series.intervals.iter().map(|i| i.2))
+            .fold(top, f64::max);
+        let highest = whisker.min(1.3 * top);
         let pad = (most - fewest) * 0.04;
         panels.push(Panel::Lines(Lines {
             title: shape,
@@ -326,7 +326,7 @@ fn speedup(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
         }));
     }
     let mut notes = vec![
-        "Ratio of the medians of separate cells, not of pairs; whiskers combine their 95 % intervals in quadrature on the log scale. Dashed: as many times as fast as there are more threads.".to_owned(),
+        "Ratio of the medians of separate cells, not of pairs; whiskers combine their 95 % intervals in quadrature on the log scale; one without a cap goes on beyond the plot. Dashed: as many times as fast as there are more threads.".to_owned(),
     ];
     let panels = limited(panels, &mut notes);
     (!panels.is_empty()).then(|| Figure {
@@ -608,7 +608,7 @@ fn svg(name: &str, figure: &Figure) -> Result<String, ReportError> {
     {
         let area = SVGBackend::with_string(&mut text, figure.size()).into_drawing_area();
         figure
-            .draw(&Canvas::new(&area, 1.0))
+            .draw(&Canvas::vector(&area))
             .map_err(|error| chart_error(name, &error))?;
         area.present().map_err(|error| chart_error(name, &error))?;
     }
@@ -620,7 +620,7 @@ fn png(name: &str, figure: &Figure, path: &Path) -> Result<(), ReportError> {
     let size = (width * PNG_SCALE as u32, height * PNG_SCALE as u32);
     let area = BitMapBackend::new(path, size).into_drawing_area();
     figure
-        .draw(&Canvas::new(&area, PNG_SCALE))
+        .draw(&Canvas::bitmap(&area, PNG_SCALE))
         .map_err(|error| chart_error(name, &error))?;
     area.present().map_err(|error| chart_error(name, &error))
 }
@@ -630,6 +630,20 @@ fn chart_error(name: &str, error: &impl std::fmt::Display) -> ReportError {
         name: name.to_owned(),
         message: error.to_string(),
     }
+}
+
+/// The charts as SVG text with their names, for pages that embed them.
+///
+/// # Errors
+/// When the drawing library fails.
+pub fn svgs(data: &ChartData<'_>) -> Result<Vec<(String, String)>, ReportError> {
+    figures(data)
+        .into_iter()
+        .map(|(name, figure)| {
+            let text = svg(&name, &figure)?;
+            Ok((name, text))
+        })
+        .collect()
 }
 
 /// Draws the charts into a directory, which is made if it is not there: `throughput-<workload>`, `speedup-<workload>`,

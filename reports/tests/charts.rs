@@ -1,0 +1,295 @@
+//! Charts hold what they should, for one kernel and for forty, as SVG and as PNG.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use common::{KERNELS, Rows, session, session_rows};
+use trit_report::{ChartData, Heading, Tables, chart, samples, summarize_rows};
+
+/// Hands the data of charts on.
+fn with_data<T>(rows: &Rows, then: impl FnOnce(&ChartData<'_>) -> T) -> T {
+    let tables = Tables {
+        cells: &rows.cells,
+        measurements: &rows.measurements,
+        tokens: &rows.tokens,
+    };
+    let heading = Heading::new(&session(), Path::new("runs/20260301T093000Z-bench-1-quick"));
+    then(&ChartData {
+        heading: &heading,
+        rows: &summarize_rows(&tables),
+        samples: &samples(&tables),
+    })
+}
+
+/// The charts of rows as SVG, by name.
+fn drawn(rows: &Rows) -> BTreeMap<String, String> {
+    with_data(rows, |data| chart::svgs(data).unwrap())
+        .into_iter()
+        .collect()
+}
+
+/// The texts of an SVG file, after checking that its elements are nested and closed as XML wants.
+fn texts(svg: &str) -> Vec<String> {
+    let mut open: Vec<String> = Vec::new();
+    let mut texts = Vec::new();
+    let mut rest = svg;
+    while let Some(start) = rest.find('<') {
+        let text = rest[..start].trim();
+        assert!(!text.contains('>'), "stray bracket in `{text}`");
+        if !text.is_empty() {
+            texts.push(unescape(text));
+        }
+        let end = start + rest[start..].find('>').expect("an element ends");
+        let element = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        if element.starts_with(['?', '!']) {
+            continue;
+        }
+        if let Some(name) = element.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name), "closes what is open");
+        } else {
+            assert_eq!(element.matches('"').count() % 2, 0, "quotes of `{element}`");
+            if !element.ends_with('/') {
+                open.push(element.split_whitespace().next().unwrap().to_owned());
+            }
+        }
+    }
+    assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} {rest}");
+    texts
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&apos;", "'")
+        .replace("&amp;", "&")
+}
+
+#[test]
+fn every_chart_can_be_read_alone() {
+    let rows = session_rows(&KERNELS, &[1, 2], 1);
+    let charts = drawn(&rows);
+    let names: Vec<&str> = charts.keys().map(String::as_str).collect();
+    for kind in ["throughput", "speedup", "latency"] {
+        for workload in ["gemv-cold", "gemv-warm", "gemm", "prefill", "decode"] {
+            assert!(
+                names.contains(&format!("{kind}-{workload}").as_str()),
+                "{names:?}"
+            );
+        }
+    }
+    assert!(names.contains(&"memory"));
+    for (name, svg) in &charts {
+        let texts = texts(svg);
+        let all = texts.join("\n");
+        for part in [
+            "AMD EPYC 9R45",
+            "2026-03-01T09:30:00Z",
+            "20260301T093000Z-bench-1-quick",
+        ] {
+            assert!(all.contains(part), "{name} lacks {part}");
+        }
+        let micro = ["gemv-cold", "gemv-warm", "gemm"]
+            .iter()
+            .any(|workload| name.ends_with(workload));
+        for (kernel, ..) in KERNELS.iter().take(if micro { 9 } else { 5 }) {
+            assert!(
+                texts.iter().any(|text| text.starts_with(kernel)),
+                "{name} lacks {kernel}"
+            );
+        }
+        assert!(
+            !all.contains("w2a8-tile-amx"),
+            "{name} shows a cell without times"
+        );
+    }
+    let has = |name: &str, part: &str| {
+        assert!(
+            texts(&charts[name]).iter().any(|text| text.contains(part)),
+            "{name} lacks {part}"
+        );
+    };
+    has("throughput-gemm", "Throughput by kernel");
+    has("throughput-gemm", "GOPS (billion operations a second");
+    has("throughput-gemm", "95 % intervals of the median");
+    has("throughput-decode", "tokens a second");
+    has("throughput-decode", "bitnet-2b4t-i2s.gguf");
+    has("speedup-gemm", "ideal");
+    has("speedup-gemm", "times as fast as on 1 thread");
+    has("latency-decode", "share of samples at most as long");
+    has("latency-decode", "(n = 128)");
+    has("latency-gemm", "logarithmic");
+    has("memory", "file-backed");
+    has("memory", "MiB (1024 x 1024 bytes)");
+}
+
+#[test]
+fn the_same_rows_give_the_same_bytes() {
+    let rows = session_rows(&KERNELS[..3], &[1, 2, 4], 2);
+    let first = drawn(&rows);
+    assert_eq!(first, drawn(&rows));
+    assert_ne!(first, drawn(&session_rows(&KERNELS[..3], &[1, 2, 4], 3)));
+}
+
+#[test]
+fn one_kernel_and_forty_fit() {
+    let one = drawn(&session_rows(&KERNELS[..1], &[1], 4));
+    assert!(
+        one.contains_key("throughput-gemv-cold")
+            && !one.keys().any(|name| name.starts_with("speedup"))
+    );
+    let names: Vec<String> = (0..40)
+        .map(|i| {
+            format!(
+                "w1.{i:02}a8-lut{}-avx512vbmi-experimental-variant-with-a-long-name",
+                i % 4 + 2
+            )
+        })
+        .collect();
+    let kernels: Vec<(&str, &str, f64)> = names
+        .iter()
+        .map(|name| (name.as_str(), "avx2", 2.0))
+        .collect();
+    let forty = drawn(&session_rows(&kernels, &[1, 2], 5));
+    for name in ["throughput-gemm", "speedup-gemm", "latency-gemm"] {
+        let svg = &forty[name];
+        let texts = texts(svg);
+        for kernel in &names {
+            assert!(
+                texts.iter().any(|text| text.starts_with(kernel.as_str())),
+                "{name} lacks {kernel}"
+            );
+        }
+        nothing_outside(name, svg);
+    }
+}
+
+/// Checks that every box, circle and text lies within the picture; a character takes at least half of the font's size on average.
+fn nothing_outside(name: &str, svg: &str) {
+    let (width, height) = size(svg);
+    for (i, element) in svg.split('<').skip(1).enumerate() {
+        let Some((tag, content)) = element.split_once('>') else {
+            continue;
+        };
+        let number = |attribute: &str| -> Option<f64> {
+            tag.split(&format!(" {attribute}=\""))
+                .nth(1)?
+                .split('"')
+                .next()?
+                .parse()
+                .ok()
+        };
+        let (Some(x), Some(y)) = (number("x").or(number("cx")), number("y").or(number("cy")))
+        else {
+            continue;
+        };
+        let (mut from, mut to) = (x, x + number("width").unwrap_or(0.0));
+        if let Some(font) = number("font-size")
+            && !tag.contains("rotate")
+        {
+            let long = 0.5 * font * content.trim().chars().count() as f64;
+            (from, to) = match tag
+                .split("text-anchor=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+            {
+                Some("end") => (x - long, x),
+                Some("middle") => (x - long / 2.0, x + long / 2.0),
+                _ => (x, x + long),
+            };
+        }
+        let inside = from >= 0.0 && to <= width && (0.0..=height).contains(&y);
+        assert!(
+            inside,
+            "{name}, element {i}: {from}..{to}, {y} beyond {width}x{height}: {element}"
+        );
+    }
+}
+
+fn size(svg: &str) -> (f64, f64) {
+    let number = |name: &str| -> f64 {
+        let rest = svg.split(&format!("{name}=\"")).nth(1).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    };
+    (number("width"), number("height"))
+}
+
+#[test]
+fn pictures_have_the_size_of_the_drawing_and_are_not_blank() {
+    let rows = session_rows(&KERNELS[..4], &[1, 2], 6);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("charts");
+    let svgs = drawn(&rows);
+    let paths = with_data(&rows, |data| chart::draw(data, &directory).unwrap());
+    assert_eq!(paths.len(), svgs.len());
+    for path in paths {
+        let name = path.file_stem().unwrap().to_string_lossy();
+        assert_eq!(fs::read_to_string(&path).unwrap(), svgs[&*name], "{name}");
+        let (width, height) = size(&fs::read_to_string(&path).unwrap());
+        let bytes = fs::read(path.with_extension("png")).unwrap();
+        let (pixel_width, pixel_height, colors) = decode(&bytes);
+        assert_eq!(
+            (f64::from(pixel_width), f64::from(pixel_height)),
+            (2.0 * width, 2.0 * height)
+        );
+        // Paper, ink, greys of smoothed text, and at least one colour that is no grey.
+        assert!(
+            colors.len() > 20,
+            "{}: {} colours",
+            path.display(),
+            colors.len()
+        );
+        let coloured = colors
+            .iter()
+            .filter(|(rgb, _)| rgb[0].abs_diff(rgb[2]) > 40)
+            .map(|(_, count)| count)
+            .sum::<u64>();
+        let ink = colors
+            .iter()
+            .filter(|(rgb, _)| rgb.iter().all(|c| *c < 60))
+            .map(|(_, count)| count)
+            .sum::<u64>();
+        assert!(
+            coloured > 500 && ink > 500,
+            "{}: {coloured} coloured, {ink} dark",
+            path.display()
+        );
+    }
+}
+
+/// Size of a PNG and how often each colour occurs.
+fn decode(bytes: &[u8]) -> (u32, u32, BTreeMap<[u8; 3], u64>) {
+    let picture = image::load_from_memory_with_format(bytes, image::ImageFormat::Png)
+        .unwrap()
+        .to_rgb8();
+    let mut colors = BTreeMap::new();
+    for pixel in picture.pixels() {
+        *colors.entry(pixel.0).or_insert(0) += 1;
+    }
+    (picture.width(), picture.height(), colors)
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_error_with_its_path() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rows = session_rows(&KERNELS[..1], &[1], 7);
+    let tables = Tables {
+        cells: &rows.cells,
+        measurements: &rows.measurements,
+        tokens: &rows.tokens,
+    };
+    let heading = Heading::default();
+    let data = ChartData {
+        heading: &heading,
+        rows: &summarize_rows(&tables),
+        samples: &[],
+    };
+    let error = chart::draw(&data, &file.path().join("charts"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
+}
