@@ -313,8 +313,8 @@ pub struct Generate {
     /// Type of the KV cache: `f16` or `f32`.
     #[serde(default = "f16")]
     pub kv: String,
-    /// Type of the output head: `auto` keeps the model's own.
-    #[serde(default = "auto")]
+    /// Type of the output head: `f16` or `f32`.
+    #[serde(default = "f16")]
     pub head: String,
     /// Tokens of one prefill chunk.
     #[serde(default = "ubatch")]
@@ -360,13 +360,10 @@ fn gen_tokens() -> u64 {
     128
 }
 fn ubatch() -> u64 {
-    128
+    512
 }
 fn f16() -> String {
     "f16".to_owned()
-}
-fn auto() -> String {
-    "auto".to_owned()
 }
 
 /// The head of a suite.
@@ -564,8 +561,8 @@ impl Micro {
 impl Generate {
     /// What the `workloads` of this section may be.
     pub const WORKLOADS: [Workload; 2] = [Workload::Prefill, Workload::Decode];
-    /// Types of the KV cache.
-    pub const KV: [&'static str; 2] = ["f16", "f32"];
+    /// Types of the KV cache and of the output head.
+    pub const FLOATS: [&'static str; 2] = ["f16", "f32"];
 
     fn check(&self) -> Result<(), Fault> {
         check_workloads("workloads", &self.workloads, &Self::WORKLOADS)?;
@@ -588,11 +585,19 @@ impl Generate {
                 ));
             }
         }
-        if !Self::KV.contains(&self.kv.as_str()) {
-            return Err(("kv", format!("`{}` is not f16 or f32", self.kv)));
+        for (key, value) in [("kv", &self.kv), ("head", &self.head)] {
+            if !Self::FLOATS.contains(&value.as_str()) {
+                return Err((key, format!("`{value}` is not f16 or f32")));
+            }
         }
         check_counts("prompt_tokens", &[self.prompt_tokens])?;
         check_counts("gen_tokens", &[self.gen_tokens])?;
+        if self.gen_tokens < 2 && self.workloads.contains(&Workload::Decode) {
+            return Err((
+                "gen_tokens",
+                "is 1, and the first token belongs to the prompt; hint: 2 or more".into(),
+            ));
+        }
         check_counts("ubatch", &[self.ubatch])?;
         if self.depth > MAX_COUNT {
             return Err(("depth", format!("{} is above {MAX_COUNT}", self.depth)));

@@ -31,7 +31,7 @@ prompt_tokens = 5
 gen_tokens = 6
 depth = 7
 kv = "f32"
-head = "q8"
+head = "f32"
 ubatch = 8
 [[pair]]
 workload = "gemv-warm"
@@ -71,7 +71,7 @@ shapes = ["8x16"]
     );
     assert_eq!(
         (generate.kv.as_str(), generate.head.as_str()),
-        ("f32", "q8")
+        ("f32", "f32")
     );
     assert_eq!(suite.pair[0].against, PairSubject::Read);
     assert_eq!(suite.pair[0].threads, [ThreadCount::All]);

@@ -405,8 +405,8 @@ impl Builder<'_> {
             (decode, format!("g{}", entry.gen_tokens)),
             (entry.depth > 0, format!("d{}", entry.depth)),
             (entry.kv != "f16", format!("kv-{}", entry.kv)),
-            (entry.head != "auto", format!("head-{}", entry.head)),
-            (entry.ubatch != 128, format!("u{}", entry.ubatch)),
+            (entry.head != "f16", format!("head-{}", entry.head)),
+            (entry.ubatch != 512, format!("u{}", entry.ubatch)),
         ];
         parts.extend(
             unusual

@@ -55,9 +55,8 @@ impl References {
                 check,
                 sums,
             }),
-            Ok(Reply::Failure { message, .. }) => Err(message),
+            Ok(Reply::Failure { message, .. }) | Err(message) => Err(message),
             Ok(other) => Err(format!("an unexpected reply: {other:?}")),
-            Err(message) => Err(message),
         };
         self.known.insert(key(task), truth.clone());
         truth

@@ -446,13 +446,15 @@ impl<M: Multiply> Subject for Micro<M> {
     }
 
     fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
-        let used = self.used.clone();
+        let mut used = self.used.clone();
+        // The last set first: its activations are the ones that are prepared now.
+        let last = (self.cursor + INPUT_SETS - 1) % INPUT_SETS;
+        used.sort_by_key(|set| *set != last);
         used.into_iter()
             .map(|set| {
                 if self.job == Job::Prepare {
-                    // The prepared form is the kernel's own: it is right when the sums made of it are. All but the
-                    // last set are prepared anew, the last one is what was timed.
-                    if self.used.last() != Some(&set) {
+                    // The prepared form is the kernel's own: it is right when the sums made of it are.
+                    if set != last {
                         self.prepare(set);
                     }
                     self.gemm(set % self.subject.slots(), set);

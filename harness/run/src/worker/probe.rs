@@ -1,43 +1,317 @@
-//! The limits of the machine: reading memory, and arithmetic on registers.
+//! The limits of the machine: reading memory, and arithmetic on registers. A probe tries all its loops when it is opened
+//! and keeps the fastest: a limit that a better loop could pass would be none.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+use trit_core::Rng;
+use trit_kernel::{Cpu, Isa};
+use trit_measure::sys::HugeBuf;
+use trit_measure::{Clock, MonotonicClock, Team, share};
+use trit_ops::probe::{Operation, PeakLoop, ReadLoop, peaks, read_loops};
 
 use super::{Done, Fault, Shop, Subject};
+use crate::pairing::iterations_for;
 use crate::protocol::{Answer, Opened, Task};
 
-/// Reads memory.
-pub(super) struct Read;
+/// One cache line: threads share a call at multiples of it.
+const LINE: usize = 64;
+/// Largest working set of the read probe.
+const MAX_BYTES: u64 = 1 << 40;
+/// How long a loop runs when it is tried, and how often: the fastest try counts, and tries take turns.
+const TRY_NS: u64 = 500_000;
+const TRIES: usize = 3;
+/// One call of the peak probe: long against the dispatch, short against a slice.
+const PEAK_CALL_NS: u64 = 100_000;
+
+/// Tries candidates in turns and gives the fastest with its time of one call.
+fn fastest(count: usize, mut call: impl FnMut(usize)) -> Option<(usize, f64)> {
+    let mut best = vec![f64::INFINITY; count];
+    let mut time = |candidate: usize, calls: u64| {
+        let start = MonotonicClock.now_ns();
+        for _ in 0..calls {
+            call(candidate);
+        }
+        (MonotonicClock.now_ns() - start) as f64 / calls as f64
+    };
+    for _ in 0..TRIES {
+        for (candidate, best) in best.iter_mut().enumerate() {
+            let first = time(candidate, 1);
+            *best = best.min(time(candidate, iterations_for(TRY_NS, first)));
+        }
+    }
+    best.into_iter()
+        .enumerate()
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// Reads memory: calls rotate through a working set, each reads one chunk of it, split between the threads of the team.
+pub(super) struct Read {
+    team: Rc<Team>,
+    buffer: HugeBuf,
+    /// Bytes of one chunk, and from one to the next.
+    bytes: usize,
+    stride: usize,
+    /// Checksum of each chunk.
+    sums: Vec<u64>,
+    used: ReadLoop,
+    call_ns: f64,
+    cursor: usize,
+    /// What the last slice read, and what it should have.
+    got: u64,
+    right: u64,
+}
+
+/// Exclusive or of the 64-bit words: what every loop gives, in the plainest form.
+fn checksum(bytes: &[u8]) -> u64 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    words.iter().fold(u64::from_le_bytes(last), |sum, word| {
+        sum ^ u64::from_le_bytes(*word)
+    })
+}
+
+/// Reads one chunk on the team.
+fn read_chunk(team: &Team, used: ReadLoop, chunk: &[u8]) -> u64 {
+    let sum = AtomicU64::new(0);
+    let threads = team.threads();
+    team.run(|thread| {
+        // Shares start at multiples of a line, so words do not straddle them.
+        let own = &chunk[share(chunk.len(), LINE, thread, threads)];
+        sum.fetch_xor(used.checksum(own), Ordering::Relaxed);
+    });
+    sum.into_inner()
+}
 
 impl Read {
-    pub(super) fn open(_shop: &mut Shop, _task: &Task) -> Result<Self, Fault> {
-        Err(Fault::unsupported("this build has no read probe"))
+    pub(super) fn open(shop: &mut Shop, task: &Task) -> Result<Self, Fault> {
+        let team = shop.team(task.threads)?;
+        let too_large = || Fault::over_limit("the working set does not fit in memory");
+        if task.bytes_per_call == 0
+            || task.working_set_bytes > MAX_BYTES
+            || task.bytes_per_call > MAX_BYTES
+        {
+            return Err(too_large());
+        }
+        let bytes = usize::try_from(task.bytes_per_call).map_err(|_| too_large())?;
+        let stride = bytes.next_multiple_of(LINE);
+        let chunks = usize::try_from(task.working_set_bytes)
+            .map_err(|_| too_large())?
+            .div_ceil(stride)
+            .max(1);
+        let total = stride.checked_mul(chunks).ok_or_else(too_large)?;
+        let mut buffer = HugeBuf::zeroed(total).map_err(Fault::over_limit)?;
+        let mut sums = vec![0; chunks];
+        buffer
+            .bytes_mut()
+            .par_chunks_exact_mut(stride)
+            .zip(sums.par_iter_mut())
+            .enumerate()
+            .for_each(|(at, (chunk, sum))| {
+                let mut rng = Rng::new(at as u64);
+                for word in chunk.chunks_exact_mut(8) {
+                    word.copy_from_slice(&rng.next_u64().to_le_bytes());
+                }
+                *sum = checksum(&chunk[..bytes]);
+            });
+        let loops = read_loops(shop.cpu);
+        let mut next = 0;
+        let found = fastest(loops.len(), |candidate| {
+            let chunk = &buffer.bytes()[next * stride..next * stride + bytes];
+            std::hint::black_box(read_chunk(&team, loops[candidate], chunk));
+            next = (next + 1) % chunks;
+        });
+        let (used, call_ns) =
+            found.ok_or_else(|| Fault::unsupported("this build has no read loop"))?;
+        Ok(Self {
+            team,
+            buffer,
+            bytes,
+            stride,
+            sums,
+            used: loops[used],
+            call_ns,
+            cursor: next,
+            got: 0,
+            right: 0,
+        })
+    }
+
+    fn call(&mut self) {
+        let start = self.cursor * self.stride;
+        let chunk = &self.buffer.bytes()[start..start + self.bytes];
+        self.got ^= read_chunk(&self.team, self.used, chunk);
+        self.right ^= self.sums[self.cursor];
+        self.cursor = (self.cursor + 1) % self.sums.len();
     }
 }
 
-/// Arithmetic on registers.
-pub(super) struct Peak;
+impl Subject for Read {
+    fn opened(&self) -> Opened {
+        Opened {
+            variant: self.used.name().to_owned(),
+            isa: self.used.isa().name().to_owned(),
+            bytes_per_call: Some(self.bytes as u64),
+            working_set_bytes: self.buffer.len() as u64,
+            call_ns: Some(self.call_ns),
+            ..Opened::default()
+        }
+    }
+
+    fn warm_up(&mut self, calls: u64) -> Result<(), Fault> {
+        for _ in 0..calls {
+            self.call();
+        }
+        Ok(())
+    }
+
+    fn poison(&mut self) {
+        (self.got, self.right) = (0, 0);
+    }
+
+    fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
+        let start = MonotonicClock.now_ns();
+        for _ in 0..iterations {
+            self.call();
+        }
+        Ok(Done {
+            calls: iterations,
+            time_ns: MonotonicClock.now_ns() - start,
+            ..Done::default()
+        })
+    }
+
+    fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
+        if self.got == self.right {
+            Ok(Vec::new())
+        } else {
+            Err(Fault::failed(format!(
+                "{} read something else than what is there",
+                self.used.name()
+            )))
+        }
+    }
+}
+
+/// Arithmetic on registers: every thread of the team runs the same loop.
+pub(super) struct Peak {
+    team: Rc<Team>,
+    used: PeakLoop,
+    /// Turns of the loop in one call.
+    turns: u64,
+    call_ns: f64,
+    wrong: AtomicU64,
+}
+
+/// Which loops compare with a task's kernel: those of its kind of arithmetic, up to its instruction set. `int8` and `f32`
+/// stand for everything that the machine can do of that kind.
+fn comparable(kernel: &str, cpu: Cpu) -> Vec<PeakLoop> {
+    let (operation, isa) = match kernel {
+        "int8" => (Operation::Int8, None),
+        "f32" => (Operation::F32, None),
+        id => {
+            let ternary = trit_kernels::find(id).ok().map(|entry| entry.info.isa);
+            let dense = trit_kernels::find_dense(id)
+                .ok()
+                .map(|entry| entry.info.isa);
+            let floats = id.starts_with("f32-") || id.starts_with("f16-");
+            let operation = if floats {
+                Operation::F32
+            } else {
+                Operation::Int8
+            };
+            (operation, ternary.or(dense))
+        }
+    };
+    let mut loops = peaks(cpu);
+    loops.retain(|candidate| {
+        let within = |isa: Isa| candidate.isa() <= isa;
+        candidate.operation() == operation && isa.is_none_or(within)
+    });
+    loops
+}
 
 impl Peak {
-    pub(super) fn open(_shop: &mut Shop, _task: &Task) -> Result<Self, Fault> {
-        Err(Fault::unsupported("this build has no peak probe"))
+    pub(super) fn open(shop: &mut Shop, task: &Task) -> Result<Self, Fault> {
+        let team = shop.team(task.threads)?;
+        let loops = comparable(&task.kernel, shop.cpu);
+        // Each loop does as many operations in a try: their times compare.
+        let turns = |candidate: &PeakLoop| (1 << 20) / candidate.ops_per_iteration().max(1) + 1;
+        let found = fastest(loops.len(), |candidate| {
+            let candidate = &loops[candidate];
+            team.run(|_| {
+                std::hint::black_box(candidate.run(turns(candidate)));
+            });
+        });
+        let (used, call_ns) =
+            found.ok_or_else(|| Fault::unsupported("this build has no loop for that kernel"))?;
+        let used = loops[used];
+        let times = iterations_for(PEAK_CALL_NS, call_ns);
+        Ok(Self {
+            team,
+            used,
+            turns: turns(&used) * times,
+            call_ns: call_ns * times as f64,
+            wrong: AtomicU64::new(0),
+        })
+    }
+
+    fn call(&self) {
+        let (used, turns, wrong) = (self.used, self.turns, &self.wrong);
+        let right = used.expected(turns);
+        self.team.run(|_| {
+            if used.run(turns) != right {
+                wrong.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 }
 
-macro_rules! unreachable_subject {
-    ($($type:ty),*) => {$(
-        impl Subject for $type {
-            fn opened(&self) -> Opened {
-                Opened::default()
-            }
-            fn warm_up(&mut self, _: u64) -> Result<(), Fault> {
-                Ok(())
-            }
-            fn poison(&mut self) {}
-            fn slice(&mut self, _: u64) -> Result<Done, Fault> {
-                Ok(Done::default())
-            }
-            fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
-                Ok(Vec::new())
-            }
+impl Subject for Peak {
+    fn opened(&self) -> Opened {
+        Opened {
+            variant: self.used.name().to_owned(),
+            isa: self.used.isa().name().to_owned(),
+            ops_per_call: Some(
+                self.turns * self.used.ops_per_iteration() * self.team.threads() as u64,
+            ),
+            call_ns: Some(self.call_ns),
+            ..Opened::default()
         }
-    )*};
+    }
+
+    fn warm_up(&mut self, calls: u64) -> Result<(), Fault> {
+        for _ in 0..calls {
+            self.call();
+        }
+        Ok(())
+    }
+
+    fn poison(&mut self) {
+        self.wrong.store(0, Ordering::Relaxed);
+    }
+
+    fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
+        let start = MonotonicClock.now_ns();
+        for _ in 0..iterations {
+            self.call();
+        }
+        Ok(Done {
+            calls: iterations,
+            time_ns: MonotonicClock.now_ns() - start,
+            ..Done::default()
+        })
+    }
+
+    fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
+        match self.wrong.load(Ordering::Relaxed) {
+            0 => Ok(Vec::new()),
+            wrong => Err(Fault::failed(format!(
+                "{} computed wrongly {wrong} times",
+                self.used.name()
+            ))),
+        }
+    }
 }
-unreachable_subject!(Read, Peak);
