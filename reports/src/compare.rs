@@ -7,7 +7,7 @@ use trit_core::{Cell, Columns, SummaryRow};
 use trit_stats::{Geometric, geometric_mean};
 
 use crate::labels;
-use crate::markdown::ranked;
+use crate::markdown::{ranked, table};
 use crate::units::{show_ns, three};
 
 /// Columns that name an outcome or a file and not what was measured.
@@ -129,40 +129,50 @@ fn ratio(a: &SummaryRow, b: &SummaryRow) -> Option<Match> {
 
 /// A comparison as Markdown.
 pub fn comparison_markdown(comparison: &Comparison) -> String {
-    let mut out =
-        String::from("| cell | A | B | B / A | 95 % |\n| --- | --: | --: | --: | --: |\n");
-    for pair in &comparison.matches {
-        let interval = pair.interval.map_or_else(String::new, |(lo, hi)| {
-            format!("{} to {}", three(lo), three(hi))
-        });
-        out.push_str(&format!(
-            "| {} | {} | {} | {} | {interval} |\n",
-            labels::full(&pair.cell),
-            show_ns(pair.a_ns),
-            show_ns(pair.b_ns),
-            three(pair.ratio),
-        ));
-    }
+    let rows: Vec<Vec<String>> = comparison
+        .matches
+        .iter()
+        .map(|pair| {
+            let interval = pair.interval.map_or_else(String::new, |(lo, hi)| {
+                format!("{} to {}", three(lo), three(hi))
+            });
+            vec![
+                labels::full(&pair.cell),
+                show_ns(pair.a_ns),
+                show_ns(pair.b_ns),
+                three(pair.ratio),
+                interval,
+            ]
+        })
+        .collect();
+    let mut parts = vec![table(&["cell", "A:", "B:", "B / A:", "95 %:"], &rows)];
     if let Some(mean) = comparison.mean {
         let interval = mean.interval.map_or_else(String::new, |i| {
             format!(", 95 % {} to {}", three(i.lo), three(i.hi))
         });
-        out.push_str(&format!(
-            "\nGeometric mean over {} cells: {}{interval}.\n",
+        parts.push(format!(
+            "Geometric mean over {} cells: {}{interval}.\n",
             comparison.matches.len(),
             three(mean.mean)
         ));
     }
-    out.push_str("\nUnpaired: the sessions ran at different times, and drift between them is part of every ratio.\n");
+    parts.push(
+        "Unpaired: the sessions ran at different times, and drift between them is part of every ratio.\n".to_owned(),
+    );
     if !comparison.unmatched.is_empty() {
-        out.push_str("\nMeasured on one side only:\n\n");
-        for (side, cell) in &comparison.unmatched {
-            let side = match side {
-                Side::A => "A",
-                Side::B => "B",
-            };
-            out.push_str(&format!("- {side}: {}\n", labels::full(cell)));
-        }
+        let lines: Vec<String> = comparison
+            .unmatched
+            .iter()
+            .map(|(side, cell)| {
+                let side = match side {
+                    Side::A => "A",
+                    Side::B => "B",
+                };
+                format!("- {side}: {}\n", labels::full(cell))
+            })
+            .collect();
+        parts.push("Measured on one side only:\n".to_owned());
+        parts.push(lines.concat());
     }
-    out
+    parts.join("\n")
 }

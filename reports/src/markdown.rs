@@ -15,7 +15,7 @@ use crate::table::{percent, spread};
 use crate::units::{show_bytes, show_ns, show_rate, three};
 
 /// A Markdown table; numbers are aligned to the right where the heading ends with `:`.
-fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut out = line(
@@ -96,7 +96,7 @@ pub(crate) fn ranked(row: &SummaryRow) -> bool {
 }
 
 /// The rows of one workload, shape and thread count, the fastest first; groups in the order of the rows.
-fn races<'a>(rows: &'a [SummaryRow]) -> Vec<Vec<&'a SummaryRow>> {
+fn races(rows: &[SummaryRow]) -> Vec<Vec<&SummaryRow>> {
     let mut order: BTreeMap<(Workload, String, Option<u64>), usize> = BTreeMap::new();
     let mut groups: Vec<Vec<&SummaryRow>> = Vec::new();
     for row in rows.iter().filter(|row| ranked(row)) {

@@ -120,12 +120,12 @@ impl<'a> Index<'a> {
             .filter_map(|other| Some((other.cell.as_str(), amount(other)?)))
             .collect();
         // Log rates of this cell and of its partner.
-        let mut blocks: BTreeMap<(&str, u64, u64), (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+        let mut blocks: BTreeMap<(&str, u64, u64), Block> = BTreeMap::new();
         for row in paired(&cell.cell).filter(|row| partners.contains_key(row.pair.as_str())) {
             blocks
                 .entry((&row.pair, row.round, row.block))
                 .or_default()
-                .0
+                .own
                 .push(rate(row, own));
         }
         for (partner, others) in &partners {
@@ -133,18 +133,28 @@ impl<'a> Index<'a> {
                 blocks
                     .entry((partner, row.round, row.block))
                     .or_default()
-                    .1
+                    .other
                     .push(rate(row, *others));
             }
         }
-        blocks
-            .values()
-            // A block that was cut short says nothing.
-            .filter(|(own, other)| own.len() == other.len() && !own.is_empty())
-            .map(|(own, other)| {
-                (own.iter().sum::<f64>() - other.iter().sum::<f64>()) / own.len() as f64
-            })
-            .collect()
+        blocks.values().filter_map(Block::log_ratio).collect()
+    }
+}
+
+/// Log rates of one ABBA block.
+#[derive(Default)]
+struct Block {
+    own: Vec<f64>,
+    other: Vec<f64>,
+}
+
+impl Block {
+    /// The log of the ratio of the rates; nothing for a block that was cut short.
+    fn log_ratio(&self) -> Option<f64> {
+        let whole = self.own.len() == self.other.len() && !self.own.is_empty();
+        whole.then(|| {
+            (self.own.iter().sum::<f64>() - self.other.iter().sum::<f64>()) / self.own.len() as f64
+        })
     }
 }
 
@@ -183,9 +193,8 @@ fn ops_per_call(cell: &Cell) -> Option<f64> {
         return Some(ops as f64);
     }
     match cell.workload {
-        Workload::GemvCold | Workload::GemvWarm => Some(2.0 * product(cell)?),
+        Workload::GemvCold | Workload::GemvWarm | Workload::Peak => Some(2.0 * product(cell)?),
         Workload::Gemm => Some(2.0 * product(cell)? * cell.tokens? as f64),
-        Workload::Peak => Some(2.0 * product(cell)?),
         _ => None,
     }
 }

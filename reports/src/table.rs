@@ -61,12 +61,13 @@ pub fn terminal_table(rows: &[SummaryRow]) -> String {
         out.push('\n');
     }
     for row in rest {
-        out.push_str(&format!(
-            "{}: {}: {}\n",
-            row.cell.status,
-            labels::full(&row.cell),
-            row.cell.reason
-        ));
+        let parts = [
+            row.cell.status.name(),
+            &labels::full(&row.cell),
+            &row.cell.reason,
+        ];
+        out.push_str(&parts.join(": "));
+        out.push('\n');
     }
     out
 }

@@ -66,10 +66,11 @@ pub(crate) fn log_ticks(from: f64, to: f64) -> Vec<f64> {
         return ticks;
     }
     let step = step(to - from, 5);
-    let first = (from / step).ceil() as i64;
-    (first..)
-        .map(|i| i as f64 * step)
-        .take_while(|value| *value <= to * (1.0 + 1e-9))
+    let first = (from / step).ceil();
+    // Five steps make at most six ticks.
+    (0..6)
+        .map(|i| (first + f64::from(i)) * step)
+        .filter(within)
         .collect()
 }
 

@@ -87,9 +87,9 @@ pub(crate) const SMALL: Type = Type {
 
 /// The width of a text in pixels.
 pub(crate) fn text_width(text: &str, kind: Type) -> f64 {
-    register_fonts();
     // Measured large and scaled down: the library rounds to whole pixels.
     const LARGE: f64 = 16.0;
+    register_fonts();
     let style = if kind.bold {
         FontStyle::Bold
     } else {
@@ -170,7 +170,7 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
         color: RGBColor,
         align: Align,
     ) -> Drawn<DB> {
-        self.turned(text, at, kind, color, align, FontTransform::None)
+        self.turned(text, at, kind, color, align, &FontTransform::None)
     }
 
     /// A text that reads upwards, centred on its point.
@@ -187,7 +187,7 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
             kind,
             color,
             Align::Middle,
-            FontTransform::Rotate270,
+            &FontTransform::Rotate270,
         )
     }
 
@@ -198,7 +198,7 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
         kind: Type,
         color: RGBColor,
         align: Align,
-        turn: FontTransform,
+        turn: &FontTransform,
     ) -> Drawn<DB> {
         let style = if kind.bold {
             FontStyle::Bold

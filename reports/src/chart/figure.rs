@@ -210,7 +210,7 @@ impl Bars {
         }
         canvas.text(
             &self.unit,
-            ((left + right) / 2.0, bottom + 34.0),
+            (left.midpoint(right), bottom + 34.0),
             SMALL,
             SOFT,
             Align::Middle,
@@ -351,14 +351,14 @@ impl Lines {
         canvas.line(&[(left, body), (left, bottom), (right, bottom)], AXIS, 1.0)?;
         canvas.text(
             &self.x.label,
-            ((left + right) / 2.0, bottom + 34.0),
+            (left.midpoint(right), bottom + 34.0),
             SMALL,
             SOFT,
             Align::Middle,
         )?;
         canvas.upright(
             &self.y.label,
-            (MARGIN + 8.0, (body + bottom) / 2.0),
+            (MARGIN + 8.0, body.midpoint(bottom)),
             SMALL,
             SOFT,
         )?;

@@ -150,21 +150,14 @@ struct Rate {
 fn rate(row: &SummaryRow) -> Option<(Rate, &'static str)> {
     let results = &row.results;
     let median = results.median_ns.filter(|ns| *ns > 0.0)?;
-    let (value, unit) = match (
-        row.cell.model.is_empty(),
-        results.gops,
-        results.tokens_per_s,
-    ) {
-        (true, Some(gops), _) => (
+    let operations = results.gops.filter(|_| row.cell.model.is_empty());
+    let (value, unit) = match (operations, results.tokens_per_s) {
+        (Some(gops), _) => (
             gops,
             "GOPS (billion operations a second; a multiply and an add are two)",
         ),
-        (_, _, Some(tokens)) => (tokens, "tokens a second"),
-        (false, Some(gops), None) => (
-            gops,
-            "GOPS (billion operations a second; a multiply and an add are two)",
-        ),
-        _ => (1e9 / median, "calls a second"),
+        (None, Some(tokens)) => (tokens, "tokens a second"),
+        (None, None) => (1e9 / median, "calls a second"),
     };
     let ends = results.lo_ns.zip(results.hi_ns).filter(|(lo, _)| *lo > 0.0);
     // The rate is high where the time is low.

@@ -72,17 +72,16 @@ impl Rows {
         }
     }
 
-    /// ABBA blocks of a cell and its probe; `share` is the true share of the probe's rate.
+    /// ABBA blocks of a cell and its probe, each with the bytes of a call; `share` is the true share of the probe's rate.
     fn blocks(
         &mut self,
         rng: &mut Rng,
-        cell: &Cell,
-        bytes: f64,
-        probe: &Cell,
-        probe_bytes: f64,
+        cell: (&Cell, f64),
+        probe: (&Cell, f64),
         share: f64,
         count: u64,
     ) {
+        let ((cell, bytes), (probe, probe_bytes)) = (cell, probe);
         for block in 0..count {
             let speed = 20.0 * (1.0 + 0.1 * (block as f64 / 7.0).sin());
             for (sample, side) in [Side::A, Side::B, Side::B, Side::A].into_iter().enumerate() {
@@ -152,8 +151,8 @@ pub(crate) fn session_rows(kernels: &[(&str, &str, f64)], threads: &[u64], seed:
                         workload,
                         count,
                     );
-                    cell.model = model.to_owned();
-                    cell.kv = "f16".to_owned();
+                    cell.model = String::from(model);
+                    cell.kv = String::from("f16");
                     cell.bytes_per_call = Some((token_ns * 12.0) as u64);
                     cell.prompt_tokens = Some(64);
                     rows.cells.push(cell);
@@ -209,7 +208,7 @@ pub(crate) fn session_rows(kernels: &[(&str, &str, f64)], threads: &[u64], seed:
             .cloned()
             .unwrap_or_default();
         let bytes = 2560.0 * 2560.0 * kernels[0].2 / 8.0;
-        rows.blocks(&mut rng, &subject, bytes, &probe, 64e6, 0.62, 24);
+        rows.blocks(&mut rng, (&subject, bytes), (&probe, 64e6), 0.62, 24);
         rows.cells.push(probe);
     }
     for (status, reason) in [
