@@ -1,6 +1,37 @@
 //! Model files, tokenizer, transformer, sampling, generation.
+//!
+//! ```no_run
+//! use trit_engine::{Engine, EngineOptions};
+//! use trit_kernel::Cpu;
+//!
+//! let engine = Engine::open("model.gguf".as_ref(), &EngineOptions::new(2, Cpu::from_env()?))?;
+//! let mut session = engine.session(64)?;
+//! let logits = session.prefill(&[1, 2, 3])?;
+//! assert_eq!(logits.len(), engine.config().vocab);
+//! # Ok::<(), trit_engine::EngineError>(())
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod chat;
+mod error;
 pub mod file;
+mod forward;
+mod generate;
 pub mod inspect;
+mod kv;
+mod model;
+mod options;
+mod sampler;
+mod session;
 pub mod synth;
+mod tokenizer;
+mod weights;
+
+pub use error::EngineError;
+pub use generate::{Generated, Generation, generate};
+pub use model::Engine;
+pub use options::{EngineOptions, HeadType, KvType};
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::Session;
+pub use tokenizer::{Detokenizer, Tokenizer};
+pub use weights::Ledger;

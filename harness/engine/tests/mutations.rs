@@ -244,9 +244,10 @@ fn damaged_files_never_panic_and_stay_small() {
             "{refused} refused, {read} read"
         );
     }
+    // Allocators reserve address space in pieces of 64 MB; what is wild is a number from a file taken for a size.
     if let Some((after, before)) = peak_address_space().zip(before) {
         assert!(
-            after - before < 64 << 20,
+            after - before < 256 << 20,
             "{before} bytes before, {after} after"
         );
     }

@@ -26,6 +26,16 @@ impl ByteOwner for Held {
     }
 }
 
+/// Opens a file for reading. Anything but a regular file is refused first: opening a pipe would wait for its other end.
+pub(crate) fn open_regular(path: &Path) -> Result<std::fs::File, FileError> {
+    let file = FileName::of(path);
+    let meta = std::fs::metadata(path).map_err(|e| file.io("open", e))?;
+    if !meta.is_file() {
+        return Err(file.invalid("file", "is not a regular file"));
+    }
+    std::fs::File::open(path).map_err(|e| file.io("open", e))
+}
+
 /// A range of a file's bytes. Cloning shares them.
 #[derive(Clone)]
 pub(crate) struct Bytes {
@@ -37,7 +47,7 @@ impl Bytes {
     /// Maps a whole file.
     pub(crate) fn map(path: &Path) -> Result<Self, FileError> {
         let file = FileName::of(path);
-        let handle = std::fs::File::open(path).map_err(|e| file.io("open", e))?;
+        let handle = open_regular(path)?;
         FileMap::of(&handle)
             .map(|map| Self::new(Held::Map(map)))
             .map_err(|e| file.io("map", e))

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use super::bytes::open_regular;
 use super::error::{FileError, FileName};
 
 /// Most entries of one object that are believed.
-pub(crate) const MAX_ENTRIES: usize = 65_536;
+pub(crate) const MAX_ENTRIES: usize = 32_768;
 
 /// An object whose keys are all different and not too many.
 pub(crate) struct Strict<V>(pub(crate) BTreeMap<String, V>);
@@ -55,8 +56,7 @@ pub(crate) fn check_entry<V, E: Error>(entries: &BTreeMap<String, V>, key: &str)
 pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
     let file = FileName::of(path);
     let mut out = Vec::new();
-    std::fs::File::open(path)
-        .map_err(|e| file.io("open", e))?
+    open_regular(path)?
         .take(most + 1)
         .read_to_end(&mut out)
         .map_err(|e| file.io("read", e))?;

@@ -342,7 +342,7 @@ pub fn sha256(path: &Path) -> Result<String, FileError> {
     let mut buf = vec![0; 1 << 20];
     for path in weight_files(path)? {
         let file = FileName::of(&path);
-        let mut reader = std::fs::File::open(&path).map_err(|e| file.io("open", e))?;
+        let mut reader = bytes::open_regular(&path)?;
         loop {
             match reader.read(&mut buf) {
                 Ok(0) => break,

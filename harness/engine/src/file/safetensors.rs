@@ -13,7 +13,7 @@ use super::error::{FileError, FileName};
 use super::json;
 
 /// Longest header that is believed: some hundred bytes for each tensor of the largest models.
-const MAX_HEADER: u64 = 16 << 20;
+const MAX_HEADER: u64 = 8 << 20;
 const MAX_DIMS: usize = 8;
 
 /// One tensor: type, shape (slowest dimension first), and its bytes as positions in the file.

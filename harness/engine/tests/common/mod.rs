@@ -514,12 +514,19 @@ pub(crate) fn read_all(checkpoint: &Checkpoint, rows: Option<usize>) -> Result<V
     Ok(codes)
 }
 
-/// The largest address space that this process had, in bytes: it grows with every allocation, touched or not.
+/// The address space of this process, in bytes: every allocation counts, touched or not.
+pub(crate) fn address_space() -> Option<u64> {
+    status("VmSize:")
+}
+
+/// The largest address space that it ever had.
 pub(crate) fn peak_address_space() -> Option<u64> {
+    status("VmPeak:")
+}
+
+fn status(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmPeak:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -210,6 +210,19 @@ pub(crate) fn cases(cases: &mut Cases) {
     cases.gguf("norms in F16", &["output_norm.weight", "F16"], |g| {
         g.tensor("output_norm").type_id = F16;
     });
+    cases.gguf("as many tensors as are read", &["no_such", "biases"], |g| {
+        for i in 0..32_700 {
+            let name = format!("{}{i:05}.weight", "x".repeat(230));
+            g.push(&name, &[1], 0, vec![0; 4]);
+        }
+        g.push("no_such.bias", &[1], 0, vec![0; 4]);
+    });
+    cases.gguf("one key more than are read", &["metadata_kv_count"], |g| {
+        for i in 0..4_096 {
+            g.keys
+                .push((format!("{}{i}", "k".repeat(240)), Value::U32(1)));
+        }
+    });
     cases.gguf("a bias", &["blk.0.attn_q.bias"], |g| {
         g.push("blk.0.attn_q.bias", &[HIDDEN], 0, common::f32s(HIDDEN, 0.0));
     });

@@ -169,6 +169,23 @@ pub(crate) fn weights(cases: &mut Cases) {
         },
     );
     cases.hf(
+        "as many tensors as are read",
+        &["layers.0.no_such.bias"],
+        |hf| {
+            for i in 0..32_700 {
+                let name = format!("{}{i:05}", "x".repeat(180));
+                hf.tensors.push((name, "U8", vec![1], vec![0]));
+            }
+            let name = "model.layers.0.no_such.bias".to_owned();
+            hf.tensors.push((name, "U8", vec![1], vec![0]));
+        },
+    );
+    cases.hf("more tensors than are read", &["32768 entries"], |hf| {
+        for i in 0..33_000 {
+            hf.tensors.push((i.to_string(), "U8", vec![0], Vec::new()));
+        }
+    });
+    cases.hf(
         "a norm that is missing",
         &["post_attention_layernorm", "missing"],
         |hf| {
@@ -373,6 +390,16 @@ pub(crate) fn configuration(cases: &mut Cases) {
         files: vec![("model.safetensors", good.bytes())],
         open: "",
         names: vec!["config.json", "open"],
+    });
+    // Nor is a pipe, a socket or a device waited for.
+    cases.0.push(Case {
+        what: "weights that are a folder",
+        files: vec![
+            ("config.json", good.config_text()),
+            ("model.safetensors/inside", Vec::new()),
+        ],
+        open: "",
+        names: vec!["model.safetensors", "regular file"],
     });
     cases.0.push(Case {
         what: "no file",

@@ -8,9 +8,11 @@ mod hf;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use common::{Gguf, Hf, Value, join, peak_address_space, read_all};
+use common::{Gguf, Hf, Value, address_space, join, peak_address_space, read_all};
+use serde::{Deserialize, Serialize};
 use trit_engine::file::{Checkpoint, FileOptions};
 
 const MOST_BYTES: u64 = 64 << 20;
@@ -108,57 +110,74 @@ fn refusal(path: &Path) -> Option<String> {
     result.err().map(|e| e.to_string())
 }
 
-/// One test in a process of its own, because it watches the address space of the process.
+/// Tells the reading process where the files are.
+const FOLDER: &str = "TRIT_HOSTILE_FOLDER";
+const PATHS: &str = "paths.json";
+const ANSWERS: &str = "answers.json";
+
+/// What the reading process finds.
+#[derive(Serialize, Deserialize)]
+struct Answers {
+    /// `None` where a file was read without complaint, `panic` where reading panicked.
+    texts: Vec<Option<String>>,
+    /// Bytes of address space over all files beyond those before the first. Allocations count that are never touched.
+    grown: Option<u64>,
+}
+
 #[test]
 fn every_hostile_file_is_refused_by_name_and_within_bounds() {
     let mut cases = Cases::default();
     gguf::cases(&mut cases);
     hf::weights(&mut cases);
     hf::configuration(&mut cases);
+    let count = cases.0.len();
+    assert!(count >= 40, "{count} cases");
+
     let dir = tempfile::tempdir().expect("a temporary folder");
     // What the cases are made of is good: each has its one fault.
     let good = dir.path().join("good.gguf");
     fs::write(&good, Gguf::tiny().bytes()).expect("written");
     assert_eq!(refusal(&good), None);
-    let hf = dir.path().join("good");
-    fs::create_dir(&hf).expect("made");
-    fs::write(hf.join("config.json"), Hf::tiny().config_text()).expect("written");
-    fs::write(hf.join("model.safetensors"), Hf::tiny().bytes()).expect("written");
-    assert_eq!(refusal(&hf), None);
+    let folder = dir.path().join("good");
+    fs::create_dir(&folder).expect("made");
+    fs::write(folder.join("config.json"), Hf::tiny().config_text()).expect("written");
+    fs::write(folder.join("model.safetensors"), Hf::tiny().bytes()).expect("written");
+    assert_eq!(refusal(&folder), None);
+
+    let folders: Vec<PathBuf> = (0..count)
+        .map(|i| dir.path().join(format!("case{i}")))
+        .collect();
+    for (case, folder) in cases.0.iter().zip(&folders) {
+        for (name, bytes) in &case.files {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().expect("it is in the folder")).expect("made");
+            fs::write(path, bytes).expect("written");
+        }
+    }
+    let paths: Vec<PathBuf> = cases
+        .0
+        .iter()
+        .zip(&folders)
+        .map(|(case, folder)| folder.join(case.open))
+        .collect();
+    let answers = read_elsewhere(dir.path(), &paths);
+    assert_eq!(answers.texts.len(), count);
 
     let mut failures = Vec::new();
-    let count = cases.0.len();
-    assert!(count >= 40, "{count} cases");
-    for (index, case) in cases.0.into_iter().enumerate() {
-        let folder = dir.path().join(format!("case{index}"));
-        fs::create_dir(&folder).expect("made");
-        for (name, bytes) in &case.files {
-            fs::write(folder.join(name), bytes).expect("written");
-        }
-        drop(case.files);
-        let before = peak_address_space();
-        let result = catch_unwind(AssertUnwindSafe(|| refusal(&folder.join(case.open))));
-        let grown = peak_address_space()
-            .zip(before)
-            .map(|(after, before)| after - before);
+    for ((case, folder), text) in cases.0.iter().zip(&folders).zip(&answers.texts) {
         let what = case.what;
-        match result {
-            Err(_) => failures.push(format!("{what}: panic")),
-            Ok(None) => failures.push(format!("{what}: read without complaint")),
-            Ok(Some(text)) => {
-                let folder = folder.display().to_string();
-                if !text.contains(&folder) {
-                    failures.push(format!("{what}: does not name the file: {text}"));
-                }
-                // The path is left out, so that it cannot contain a name by accident.
-                let rest = text.replace(&folder, "");
-                for name in case.names.iter().filter(|name| !rest.contains(**name)) {
-                    failures.push(format!("{what}: want `{name}` in: {rest}"));
-                }
-            }
+        let Some(text) = text else {
+            failures.push(format!("{what}: read without complaint"));
+            continue;
+        };
+        let folder = folder.display().to_string();
+        if !text.contains(&folder) {
+            failures.push(format!("{what}: does not name the file: {text}"));
         }
-        if grown.is_some_and(|grown| grown > MOST_BYTES) {
-            failures.push(format!("{what}: asked for {grown:?} bytes"));
+        // The path is left out, so that it cannot contain a name by accident.
+        let rest = text.replace(&folder, "");
+        for name in case.names.iter().filter(|name| !rest.contains(**name)) {
+            failures.push(format!("{what}: want `{name}` in: {rest}"));
         }
     }
     assert!(
@@ -167,18 +186,65 @@ fn every_hostile_file_is_refused_by_name_and_within_bounds() {
         failures.len(),
         failures.join("\n")
     );
-    check_meter();
+    let measured = answers.grown.is_some();
+    assert!(
+        measured || cfg!(not(target_os = "linux")),
+        "the bound was not checked"
+    );
+    let grown = answers.grown.unwrap_or(0);
+    assert!(grown <= MOST_BYTES, "asked for {grown} bytes");
 }
 
-/// The bound is worth something only if memory that is asked for and never touched moves the meter.
-fn check_meter() {
-    let before = peak_address_space();
-    if before.is_none() && cfg!(not(target_os = "linux")) {
-        return;
+/// Has a fresh process read the files: what this one allocated to make them would hide what reading them takes.
+fn read_elsewhere(dir: &Path, paths: &[PathBuf]) -> Answers {
+    fs::write(dir.join(PATHS), serde_json::to_string(paths).expect("JSON")).expect("written");
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "reader", "--test-threads=1"])
+        .env(FOLDER, dir)
+        // glibc reserves 64 MB of address space for the heap of a second thread, and needs none of it.
+        .env("MALLOC_ARENA_MAX", "1")
+        .output()
+        .expect("a second process");
+    assert!(
+        output.status.success(),
+        "the reading process ended early: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let answers = fs::read(dir.join(ANSWERS)).expect("the reading process wrote its answers");
+    serde_json::from_slice(&answers).expect("JSON")
+}
+
+/// The reading process. Alone, it only checks that its meter moves.
+#[test]
+fn reader() {
+    let start = address_space();
+    let grown = || Some(peak_address_space()? - start?);
+    if let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) {
+        let paths = fs::read(dir.join(PATHS)).expect("the paths");
+        let paths: Vec<PathBuf> = serde_json::from_slice(&paths).expect("JSON");
+        let texts = paths
+            .iter()
+            .map(|path| {
+                catch_unwind(AssertUnwindSafe(|| refusal(path)))
+                    .unwrap_or_else(|_| Some("panic".to_owned()))
+            })
+            .collect();
+        let answers = Answers {
+            texts,
+            grown: grown(),
+        };
+        fs::write(
+            dir.join(ANSWERS),
+            serde_json::to_string(&answers).expect("JSON"),
+        )
+        .expect("written");
     }
-    let before = before.expect("/proc/self/status says how large the process is");
+    // The bound is worth something only if memory that is asked for and never touched moves the meter.
     let asked: Vec<u8> = Vec::with_capacity(4 * MOST_BYTES as usize);
-    assert!(asked.capacity() > MOST_BYTES as usize);
-    let after = peak_address_space().unwrap_or(0);
-    assert!(after - before > MOST_BYTES, "{before} {after}");
+    assert!(asked.capacity() as u64 > MOST_BYTES);
+    assert!(
+        grown().is_none_or(|grown| grown > MOST_BYTES),
+        "{:?}",
+        grown()
+    );
 }

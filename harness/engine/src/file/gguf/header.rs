@@ -18,7 +18,7 @@ pub(crate) const ALIGNMENT: u64 = 32;
 
 /// Most keys and tensors that are believed: real files have dozens and a few thousand.
 const MAX_KEYS: u64 = 4096;
-const MAX_TENSORS: u64 = 65_536;
+const MAX_TENSORS: u64 = 32_768;
 /// Longest name of a key or tensor (ggml itself stops at 64 for tensors).
 const MAX_NAME: usize = 256;
 /// Most dimensions of a tensor, as in ggml.

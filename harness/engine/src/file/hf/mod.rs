@@ -205,6 +205,15 @@ fn build(
                     format!("is in `{}` as well", shards[*other].file.as_str()),
                 ));
             }
+            if tensors.len() >= json::MAX_ENTRIES {
+                return Err(shard.file.invalid(
+                    &name,
+                    format!(
+                        "is one tensor more than the {} that are read",
+                        json::MAX_ENTRIES
+                    ),
+                ));
+            }
             tensors.insert(name, (index, tensor));
         }
     }

@@ -1,0 +1,462 @@
+//! The forward pass: what happens to a chunk of tokens between embedding and logits.
+//!
+//! Each parallel region splits either tokens or output columns between the threads of the team. A thread multiplies a tile of
+//! rows into its own int32 buffer and scales it into place at once, while it is in L2.
+
+use std::ops::Range;
+
+use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, Prepared, PreparedBuf};
+use trit_measure::{columns, share};
+use trit_ops::Attention;
+
+use crate::file::{Activation, Config};
+use crate::kv::KvCache;
+use crate::model::Engine;
+use crate::session::Session;
+use crate::weights::Projection;
+
+/// Outputs of one tile: 256 KiB of int32, a share of any L2 that leaves room for the weights and activations of the tile.
+const TILE_OUTPUTS: usize = 64 * 1024;
+
+/// Shares are computed from the length of what they split.
+const COVERED: &str = "the shares cover the buffer";
+
+/// What one thread needs to itself.
+struct Scratch {
+    kernel: AlignedBuf,
+    tile: Vec<i32>,
+    scores: Vec<f32>,
+    normed: Vec<f32>,
+}
+
+/// The buffers of a chunk of up to `tokens` tokens.
+pub(crate) struct Buffers {
+    /// The residual stream.
+    x: Vec<f32>,
+    /// Quantized input of the next linears, and the scale of each token.
+    quantized: Vec<i8>,
+    scales: Vec<f32>,
+    prepared: PreparedBuf,
+    /// Queries, keys and values of a token, side by side.
+    qkv: Vec<f32>,
+    /// What attention returns, or what a linear adds to the residual stream.
+    attended: Vec<f32>,
+    added: Vec<f32>,
+    /// The last norm, before the head.
+    normed: Vec<f32>,
+    /// Gate and up of a token, side by side.
+    ffn: Vec<f32>,
+    scratch: Vec<Scratch>,
+}
+
+fn qkv_width(config: &Config) -> usize {
+    config.heads * config.head_dim + 2 * config.kv_width()
+}
+
+/// Rows of one tile of `tokens` tokens.
+fn tile_rows(tokens: usize, step: usize) -> usize {
+    (TILE_OUTPUTS / tokens / step).max(1) * step
+}
+
+impl Buffers {
+    /// Bytes of the buffers.
+    pub(crate) fn bytes(engine: &Engine, tokens: usize, positions: usize) -> u64 {
+        let config = &engine.config;
+        let widest = config.hidden.max(config.ffn);
+        let floats = tokens * (3 * config.hidden + qkv_width(config) + 2 * config.ffn + 1);
+        let prepared = |kernel: &dyn Kernel| {
+            tokens.div_ceil(kernel.token_step()) * kernel.prepared_group_bytes(widest)
+        };
+        let thread = 4 * (TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest);
+        (4 * floats
+            + tokens * widest
+            + prepared(&*engine.gemv).max(prepared(&*engine.gemm))
+            + engine.team.threads() * thread) as u64
+    }
+
+    pub(crate) fn new(engine: &Engine, tokens: usize, positions: usize) -> Self {
+        let config = &engine.config;
+        let widest = config.hidden.max(config.ffn);
+        let scratch = || Scratch {
+            kernel: AlignedBuf::default(),
+            tile: Vec::new(),
+            scores: vec![0.0; positions * (config.heads / config.kv_heads)],
+            normed: vec![0.0; widest],
+        };
+        Self {
+            x: vec![0.0; tokens * config.hidden],
+            quantized: vec![0; tokens * widest],
+            scales: vec![0.0; tokens],
+            prepared: PreparedBuf::new(),
+            qkv: vec![0.0; tokens * qkv_width(config)],
+            attended: vec![0.0; tokens * config.heads * config.head_dim],
+            added: vec![0.0; tokens * config.hidden],
+            normed: vec![0.0; config.hidden],
+            ffn: vec![0.0; tokens * 2 * config.ffn],
+            scratch: std::iter::repeat_with(scratch)
+                .take(engine.team.threads())
+                .collect(),
+        }
+    }
+
+    /// Logits of token `token` of the chunk: final norm, then the head, its rows split between the threads.
+    pub(crate) fn head(&mut self, engine: &Engine, token: usize, logits: &mut [f32]) {
+        let (config, weights, ops) = (&engine.config, &engine.weights, engine.ops);
+        let hidden = config.hidden;
+        let normed = &mut self.normed;
+        let x = &self.x[token * hidden..(token + 1) * hidden];
+        ops.rms_norm(x, &weights.final_norm, config.rms_eps, normed);
+        let normed = &*normed;
+        let threads = engine.team.threads();
+        let mut rest = logits;
+        let mut parts: Vec<(Range<usize>, &mut [f32])> = (0..threads)
+            .map(|thread| {
+                let rows = share(config.vocab, 16, thread, threads);
+                let part = rest.split_off_mut(..rows.len()).expect(COVERED);
+                (rows, part)
+            })
+            .collect();
+        engine.team.run_parts(&mut parts, |_, (rows, out)| {
+            ops.rows_dot(weights.head.rows(rows.clone(), hidden), normed, out);
+        });
+    }
+}
+
+/// What happens to a token's floats before they are quantized.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// RMSNorm with this weight.
+    Norm(&'a [f32]),
+    /// Gate and up become one, then RMSNorm if the model has sub-norms.
+    GateUp(Activation, Option<&'a [f32]>),
+    /// Nothing.
+    Nothing,
+}
+
+/// One call of the linears that share an input.
+struct Input<'a> {
+    engine: &'a Engine,
+    kernel: &'a dyn Kernel,
+    tokens: usize,
+    k: usize,
+}
+
+impl Input<'_> {
+    /// Normalizes, quantizes and prepares the tokens of `x`, rows of `width` floats, split between the threads by groups of
+    /// tokens. One token is not worth a parallel region.
+    fn quantize(
+        &self,
+        x: &mut [f32],
+        before: Before<'_>,
+        quantized: &mut [i8],
+        scales: &mut [f32],
+        prepared: &mut PreparedBuf,
+        scratch: &mut [Scratch],
+    ) {
+        struct Part<'a> {
+            x: &'a mut [f32],
+            quantized: &'a mut [i8],
+            scales: &'a mut [f32],
+            prepared: &'a mut [u8],
+            scratch: &'a mut Scratch,
+        }
+        let (tokens, k, kernel, ops) = (self.tokens, self.k, self.kernel, self.engine.ops);
+        let eps = self.engine.config.rms_eps;
+        let width = x.len() / tokens;
+        let step = kernel.token_step();
+        let group_bytes = kernel.prepared_group_bytes(k);
+        let threads = if tokens == 1 { 1 } else { scratch.len() };
+
+        let mut x = x;
+        let mut quantized = &mut quantized[..tokens * k];
+        let mut scales = &mut scales[..tokens];
+        let mut prepared = prepared.begin(kernel, k, tokens);
+        let mut parts: Vec<Part<'_>> = Vec::with_capacity(threads);
+        for (thread, scratch) in scratch[..threads].iter_mut().enumerate() {
+            let count = share(tokens, step, thread, threads).len();
+            parts.push(Part {
+                x: x.split_off_mut(..count * width).expect(COVERED),
+                quantized: quantized.split_off_mut(..count * k).expect(COVERED),
+                scales: scales.split_off_mut(..count).expect(COVERED),
+                prepared: prepared
+                    .split_off_mut(..count.div_ceil(step) * group_bytes)
+                    .expect(COVERED),
+                scratch,
+            });
+        }
+        let work = |part: &mut Part<'_>| {
+            let rows = part
+                .x
+                .chunks_exact_mut(width)
+                .zip(part.quantized.chunks_exact_mut(k));
+            for ((x, quantized), scale) in rows.zip(&mut *part.scales) {
+                let normed = &mut part.scratch.normed[..k];
+                *scale = match before {
+                    Before::Nothing => ops.quantize(x, quantized),
+                    Before::Norm(weight) => {
+                        ops.rms_norm(x, weight, eps, normed);
+                        ops.quantize(normed, quantized)
+                    }
+                    Before::GateUp(activation, weight) => {
+                        let (gate, up) = x.split_at_mut(k);
+                        match activation {
+                            Activation::Relu2 => ops.relu2_mul(gate, up),
+                            Activation::Silu => ops.silu_mul(gate, up),
+                        }
+                        if let Some(weight) = weight {
+                            ops.rms_norm(gate, weight, eps, normed);
+                            ops.quantize(normed, quantized)
+                        } else {
+                            ops.quantize(gate, quantized)
+                        }
+                    }
+                };
+            }
+            let count = part.scales.len();
+            let view = Activations::new(part.quantized, count, k);
+            kernel.prepare(view, 0..count.div_ceil(step), part.prepared);
+        };
+        if let [part] = &mut parts[..] {
+            work(part);
+        } else {
+            self.engine.team.run_parts(&mut parts, |_, part| work(part));
+        }
+    }
+
+    /// Multiplies the prepared tokens with all `projections`; their outputs stand side by side in the rows of `out`. Each
+    /// thread has a range of these columns.
+    fn multiply(
+        &self,
+        prepared: Prepared<'_>,
+        scales: &[f32],
+        projections: &[&Projection],
+        out: &mut [f32],
+        scratch: &mut [Scratch],
+    ) {
+        let (tokens, kernel, ops) = (self.tokens, self.kernel, self.engine.ops);
+        let width = out.len() / tokens;
+        let threads = scratch.len();
+        let tile = tile_rows(tokens, kernel.row_step());
+        let shares: Vec<Range<usize>> = (0..threads)
+            .map(|thread| share(width, kernel.row_step(), thread, threads))
+            .collect();
+        let mut parts: Vec<_> = columns(out, width, &shares)
+            .into_iter()
+            .zip(scratch)
+            .collect();
+        self.engine.team.run_parts(&mut parts, |_, (out, scratch)| {
+            let mine = out.range();
+            let mut first = 0;
+            for projection in projections {
+                // The columns first.. of the row belong to this projection; its rows among them that are mine:
+                let rows = projection.packed.rows();
+                let from = mine.start.max(first).min(first + rows) - first;
+                let to = mine.end.max(first).min(first + rows) - first;
+                for row in (from..to).step_by(tile) {
+                    let rows = row..(row + tile).min(to);
+                    // Both grow in the first calls only.
+                    scratch.tile.resize(tokens * rows.len(), 0);
+                    scratch
+                        .kernel
+                        .resize(kernel.scratch_bytes(self.k, rows.len(), tokens));
+                    kernel.gemm(GemmArgs {
+                        weights: &projection.packed,
+                        prepared,
+                        rows: rows.clone(),
+                        tokens: 0..tokens,
+                        scratch: scratch.kernel.bytes_mut(),
+                        out: &mut scratch.tile,
+                    });
+                    let at = first + rows.start - mine.start;
+                    for (token, sums) in scratch.tile.chunks_exact(rows.len()).enumerate() {
+                        let (divisor, factor) = projection.scales(scales[token]);
+                        let out = &mut out.row_mut(token)[at..at + rows.len()];
+                        ops.dequantize(sums, divisor, factor, out);
+                    }
+                }
+                first += rows;
+            }
+        });
+    }
+}
+
+impl Session<'_> {
+    /// Puts `tokens`, at the positions from `first` on, through all blocks. Their residual streams stay in the buffers.
+    pub(crate) fn forward(&mut self, tokens: &[u32], first: usize) {
+        let engine = self.engine;
+        let config = &engine.config;
+        let (hidden, ffn, count) = (config.hidden, config.ffn, tokens.len());
+        let heads_width = config.heads * config.head_dim;
+        let kernel = if count == 1 {
+            &*engine.gemv
+        } else {
+            &*engine.gemm
+        };
+        let input = |k| Input {
+            engine,
+            kernel,
+            tokens: count,
+            k,
+        };
+
+        let Buffers {
+            x,
+            quantized,
+            scales,
+            prepared,
+            qkv,
+            attended,
+            added,
+            normed: _,
+            ffn: wide,
+            scratch,
+        } = &mut self.buffers;
+        let x = &mut x[..count * hidden];
+        let qkv = &mut qkv[..count * qkv_width(config)];
+        let attended = &mut attended[..count * heads_width];
+        let added = &mut added[..count * hidden];
+        let wide = &mut wide[..count * 2 * ffn];
+
+        for (token, x) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
+            engine.weights.embedding.row(*token as usize, x);
+        }
+        for (index, layer) in engine.weights.layers.iter().enumerate() {
+            let call = input(hidden);
+            call.quantize(
+                x,
+                Before::Norm(&layer.attn_norm),
+                quantized,
+                scales,
+                prepared,
+                scratch,
+            );
+            call.multiply(
+                prepared.view(),
+                scales,
+                &[&layer.q, &layer.k, &layer.v],
+                qkv,
+                scratch,
+            );
+
+            rotate(engine, &self.rope, qkv, first);
+            for (token, row) in qkv.chunks_exact(qkv_width(config)).enumerate() {
+                let (_, kv) = row.split_at(heads_width);
+                let (keys, values) = kv.split_at(config.kv_width());
+                self.cache
+                    .store(engine.ops, index, false, first + token, keys);
+                self.cache
+                    .store(engine.ops, index, true, first + token, values);
+            }
+            attend(engine, &self.cache, index, first, qkv, attended, scratch);
+
+            let call = input(heads_width);
+            let before = layer
+                .attn_sub_norm
+                .as_deref()
+                .map_or(Before::Nothing, Before::Norm);
+            call.quantize(attended, before, quantized, scales, prepared, scratch);
+            call.multiply(prepared.view(), scales, &[&layer.o], added, scratch);
+            engine.ops.add(x, added);
+
+            let call = input(hidden);
+            call.quantize(
+                x,
+                Before::Norm(&layer.ffn_norm),
+                quantized,
+                scales,
+                prepared,
+                scratch,
+            );
+            call.multiply(
+                prepared.view(),
+                scales,
+                &[&layer.gate, &layer.up],
+                wide,
+                scratch,
+            );
+
+            let call = input(ffn);
+            let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
+            call.quantize(wide, before, quantized, scales, prepared, scratch);
+            call.multiply(prepared.view(), scales, &[&layer.down], added, scratch);
+            engine.ops.add(x, added);
+        }
+    }
+}
+
+/// Rotates queries and keys of every token to its position.
+fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: usize) {
+    let config = &engine.config;
+    let width = qkv_width(config);
+    let rotated = config.heads * config.head_dim + config.kv_width();
+    let threads = engine.team.threads();
+    let tokens = qkv.len() / width;
+    let work = |qkv: &mut [f32], first: usize| {
+        for (token, row) in qkv.chunks_exact_mut(width).enumerate() {
+            let (cos, sin) = rope.at(first + token);
+            engine.ops.rope(&mut row[..rotated], cos, sin);
+        }
+    };
+    if tokens == 1 {
+        work(qkv, first);
+        return;
+    }
+    let mut rest = qkv;
+    let mut parts: Vec<(usize, &mut [f32])> = (0..threads)
+        .map(|thread| {
+            let mine = share(tokens, 1, thread, threads);
+            (
+                first + mine.start,
+                rest.split_off_mut(..mine.len() * width).expect(COVERED),
+            )
+        })
+        .collect();
+    engine
+        .team
+        .run_parts(&mut parts, |_, (first, qkv)| work(qkv, *first));
+}
+
+/// The number of a pair of token and key head, and where its output goes.
+type Piece<'a> = (usize, &'a mut [f32]);
+
+/// Causal attention: every pair of token and key head is one piece of work, dealt out in turn so that early tokens, which
+/// see less, are spread over all threads.
+fn attend(
+    engine: &Engine,
+    cache: &KvCache,
+    layer: usize,
+    first: usize,
+    qkv: &[f32],
+    out: &mut [f32],
+    scratch: &mut [Scratch],
+) {
+    let config = &engine.config;
+    let (dim, kv_heads) = (config.head_dim, config.kv_heads);
+    let group = config.heads / kv_heads * dim;
+    let width = qkv_width(config);
+    let threads = scratch.len();
+    let pieces = out.len() / group;
+    let scale = 1.0 / (dim as f32).sqrt();
+    let mut parts: Vec<(Vec<Piece<'_>>, &mut Scratch)> = scratch
+        .iter_mut()
+        .map(|scratch| (Vec::with_capacity(pieces.div_ceil(threads)), scratch))
+        .collect();
+    for (piece, out) in out.chunks_exact_mut(group).enumerate() {
+        parts[piece % threads].0.push((piece, out));
+    }
+    engine.team.run_parts(&mut parts, |_, (pieces, scratch)| {
+        for (piece, out) in pieces {
+            let (token, head) = (*piece / kv_heads, *piece % kv_heads);
+            let positions = first + token + 1;
+            let call = Attention {
+                queries: &qkv[token * width + head * group..][..group],
+                keys: cache.read(layer, false, head, positions),
+                values: cache.read(layer, true, head, positions),
+                dim,
+                scale,
+            };
+            let scores = &mut scratch.scores[..group / dim * positions];
+            engine.ops.attention(call, scores, out);
+        }
+    });
+}

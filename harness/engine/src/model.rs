@@ -1,0 +1,223 @@
+//! A model that is loaded and ready to run.
+
+use std::path::Path;
+
+use trit_kernel::{Kernel, KernelEntry, LayoutId};
+use trit_measure::Team;
+use trit_ops::Ops;
+
+use crate::chat::Template;
+use crate::error::EngineError;
+use crate::file::{Checkpoint, Config};
+use crate::options::{EngineOptions, KvType};
+use crate::session::Session;
+use crate::synth::{self, Shape};
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Ledger, Weights};
+
+/// Tokens of a call that stands for prefill when a kernel is chosen.
+const PREFILL_TOKENS: usize = 128;
+
+/// A model in memory with its kernels and its threads.
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) weights: Weights,
+    pub(crate) team: Team,
+    pub(crate) ops: &'static dyn Ops,
+    /// For one token.
+    pub(crate) gemv: Box<dyn Kernel>,
+    /// For several tokens; reads the same layout.
+    pub(crate) gemm: Box<dyn Kernel>,
+    pub(crate) kv: KvType,
+    pub(crate) ubatch: usize,
+    layout: LayoutId,
+    head: &'static str,
+    container: &'static str,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Engine({}, {} threads)",
+            self.kernel_id(),
+            self.team.threads()
+        )
+    }
+}
+
+impl Engine {
+    /// Loads the model at `path`: a GGUF file or a Hugging Face folder.
+    ///
+    /// # Errors
+    /// When the file is at fault, the kernel does not run here, or there is not enough memory.
+    pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::load(&Checkpoint::open(path, &options.file)?, options)
+    }
+
+    /// Makes a model of seeded random weights in memory.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn synth(shape: &Shape, seed: u64, options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::load(&synth::checkpoint(shape, seed)?, options)
+    }
+
+    /// Loads an open checkpoint.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn load(checkpoint: &Checkpoint, options: &EngineOptions) -> Result<Self, EngineError> {
+        let zero = |option, value: usize| {
+            (value == 0).then(|| EngineError::Option {
+                option,
+                value: value.to_string(),
+                want: "a number above 0",
+            })
+        };
+        if let Some(error) =
+            zero("--threads", options.threads).or_else(|| zero("--ubatch", options.ubatch))
+        {
+            return Err(error);
+        }
+        let config = checkpoint.config().clone();
+        let (gemv, gemm) = kernels(&config, options)?;
+        let layout = gemv.info().accepts[0];
+        let team = Team::new(options.threads)?;
+        let weights = Weights::load(checkpoint, layout, options.head)?;
+        let tokenizer = Tokenizer::load(&checkpoint.tokenizer()?, &config)?;
+        Ok(Self {
+            weights,
+            team,
+            ops: trit_ops::best(options.cpu),
+            gemv,
+            gemm,
+            kv: options.kv,
+            ubatch: options.ubatch,
+            layout,
+            head: options.head.name(),
+            container: checkpoint.container(),
+            tokenizer,
+            config,
+        })
+    }
+
+    /// The hyper-parameters.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The container the model came from: `gguf`, `safetensors` or `synthetic`.
+    pub fn container(&self) -> &'static str {
+        self.container
+    }
+
+    /// The vocabulary, if the model has one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The chat template of the model's family.
+    pub fn template(&self) -> Template {
+        Template::of(&self.config.architecture)
+    }
+
+    /// The kernel that decodes.
+    pub fn kernel_id(&self) -> &'static str {
+        self.gemv.info().id
+    }
+
+    /// The kernel that processes prompts; it reads the same packed weights.
+    pub fn prefill_kernel_id(&self) -> &'static str {
+        self.gemm.info().id
+    }
+
+    /// The packed form of the linears.
+    pub fn layout(&self) -> LayoutId {
+        self.layout
+    }
+
+    /// Type of the output head.
+    pub fn head(&self) -> &'static str {
+        self.head
+    }
+
+    /// Type of the KV cache.
+    pub fn kv(&self) -> KvType {
+        self.kv
+    }
+
+    /// Tokens of one prefill chunk.
+    pub fn ubatch(&self) -> usize {
+        self.ubatch
+    }
+
+    /// Threads of the team.
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// Where the bytes of the model are.
+    pub fn ledger(&self) -> Ledger {
+        self.weights.ledger
+    }
+
+    /// Bytes that decoding one token at `position` (with that many tokens in the cache before it) has to read: the linears
+    /// at the layout's bits a weight, at most 2, the head, the keys and values of all positions, and one row of the
+    /// embedding. Padding, prefetches and activations do not count.
+    pub fn bytes_per_token(&self, position: usize) -> u64 {
+        let bits = self.layout.spec().weight_bits.min(2.0);
+        let linears = (self.config.linear_weights() as f64 * bits / 8.0) as u64;
+        let row = self.weights.embedding.bytes().len() / self.config.vocab;
+        linears + self.weights.head.bytes() + self.kv_bytes(position + 1) + row as u64
+    }
+
+    /// Bytes of the keys and values of `positions` positions.
+    pub fn kv_bytes(&self, positions: usize) -> u64 {
+        let width = self.config.kv_width() as u64 * self.kv.bytes() as u64;
+        2 * self.config.layers as u64 * width * positions as u64
+    }
+
+    /// Opens a session with room for `positions` tokens.
+    ///
+    /// # Errors
+    /// When the model's context is shorter, or the cache does not fit in memory.
+    pub fn session(&self, positions: usize) -> Result<Session<'_>, EngineError> {
+        Session::new(self, positions)
+    }
+}
+
+/// For one token, and for several.
+type Kernels = (Box<dyn Kernel>, Box<dyn Kernel>);
+
+/// Opens the kernels for one and for several tokens, on one layout.
+fn kernels(config: &Config, options: &EngineOptions) -> Result<Kernels, EngineError> {
+    let open = |entry: &KernelEntry| {
+        (entry.open)(options.cpu).map_err(|reason| EngineError::Unavailable {
+            id: entry.info.id.to_owned(),
+            reason,
+        })
+    };
+    if let Some(id) = &options.kernel {
+        let entry = trit_kernels::find(id)?;
+        return Ok((open(entry)?, open(entry)?));
+    }
+    let best = |tokens| {
+        trit_kernels::best(
+            options.cpu,
+            config.hidden,
+            config.hidden,
+            tokens,
+            options.threads,
+        )
+    };
+    let (gemv, gemm) = (best(1), best(PREFILL_TOKENS));
+    let layout = gemv.info.accepts[0];
+    let gemm = if gemm.info.accepts.contains(&layout) {
+        gemm
+    } else {
+        gemv
+    };
+    Ok((open(gemv)?, open(gemm)?))
+}

@@ -1,0 +1,312 @@
+//! The weights of a model in the form that the kernels read.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::f16;
+use rayon::prelude::*;
+use trit_kernel::{ByteOwner, Codes, LayoutId, Packed, Scales, Storage};
+use trit_measure::sys::HugeBuf;
+use trit_ops::Floats;
+
+use crate::error::EngineError;
+use crate::file::{Checkpoint, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm};
+use crate::options::HeadType;
+
+/// Bytes of codes that one packing task unpacks: they stay in L2.
+const TASK_CODES: usize = 256 * 1024;
+
+/// One ternary projection.
+pub(crate) struct Projection {
+    pub(crate) packed: Packed,
+    scale: LinearScale,
+}
+
+impl Projection {
+    /// What the sums of a token are divided by and then multiplied with, given the token's activation scale.
+    pub(crate) fn scales(&self, activation_scale: f32) -> (f32, f32) {
+        match self.scale {
+            LinearScale::Multiply(scale) => (activation_scale, scale),
+            LinearScale::Divide(scale) => (activation_scale * scale, 1.0),
+        }
+    }
+}
+
+/// One transformer block.
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Vec<f32>,
+    pub(crate) attn_sub_norm: Option<Vec<f32>>,
+    pub(crate) ffn_norm: Vec<f32>,
+    pub(crate) ffn_sub_norm: Option<Vec<f32>>,
+    pub(crate) q: Projection,
+    pub(crate) k: Projection,
+    pub(crate) v: Projection,
+    pub(crate) o: Projection,
+    pub(crate) gate: Projection,
+    pub(crate) up: Projection,
+    pub(crate) down: Projection,
+}
+
+/// The output head: vocab x hidden.
+pub(crate) enum Head {
+    /// Read where it lies (a file map, or the one copy that was made).
+    F16(FloatMatrix),
+    F32(FloatMatrix),
+    /// Decoded to floats.
+    Decoded(Vec<f32>),
+}
+
+impl Head {
+    fn load(matrix: &FloatMatrix, head: HeadType) -> Self {
+        match head {
+            HeadType::F16 if matrix.f16().is_some() => Self::F16(matrix.clone()),
+            HeadType::F16 => Self::F16(matrix.to_f16()),
+            HeadType::F32 if matrix.f32().is_some() => Self::F32(matrix.clone()),
+            HeadType::F32 => {
+                let mut floats = vec![0.0; matrix.rows() * matrix.cols()];
+                floats
+                    .par_chunks_mut(matrix.cols())
+                    .enumerate()
+                    .for_each(|(row, out)| matrix.row(row, out));
+                Self::Decoded(floats)
+            }
+        }
+    }
+
+    /// The rows `rows` of a matrix of `hidden` columns.
+    pub(crate) fn rows(&self, rows: Range<usize>, hidden: usize) -> Floats<'_> {
+        let range = rows.start * hidden..rows.end * hidden;
+        match self {
+            Self::F16(matrix) => Floats::F16(matrix.f16().map_or::<&[f16], _>(&[], |m| &m[range])),
+            Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
+            Self::Decoded(floats) => Floats::F32(&floats[range]),
+        }
+    }
+
+    /// Bytes of the head as it is read for each token.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::F16(matrix) | Self::F32(matrix) => matrix.bytes().len() as u64,
+            Self::Decoded(floats) => size_of_val(floats.as_slice()) as u64,
+        }
+    }
+}
+
+/// Where the bytes of a loaded model are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Ledger {
+    /// Packed ternary weights, padding included.
+    pub linear_bytes: u64,
+    /// The token embedding.
+    pub embedding_bytes: u64,
+    /// The output head where it is not the embedding's bytes.
+    pub head_bytes: u64,
+    /// RMSNorm weights.
+    pub norm_bytes: u64,
+    /// Part of the packed weights that is read from the file map in place.
+    pub mapped_linear_bytes: u64,
+}
+
+/// Everything a forward pass reads.
+pub(crate) struct Weights {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) embedding: FloatMatrix,
+    pub(crate) head: Head,
+    pub(crate) final_norm: Vec<f32>,
+    pub(crate) ledger: Ledger,
+}
+
+/// Packed weights in one anonymous buffer, on huge pages where the system gives them.
+struct Arena(HugeBuf);
+
+impl ByteOwner for Arena {
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+/// One linear on its way in.
+enum Placed {
+    /// The file's own bytes are in the kernel's layout.
+    InFile(LinearSource, Arc<dyn ByteOwner>, Range<usize>),
+    /// Packed into this range of the arena.
+    InArena(LinearSource, Range<usize>),
+}
+
+impl Weights {
+    /// Reads all weights of `checkpoint` into `layout`: in place where the file has that layout, else packed one matrix after
+    /// another, giving the file's pages back, so that no two copies of the model are resident at once.
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        layout: LayoutId,
+        head: HeadType,
+    ) -> Result<Self, EngineError> {
+        let config = checkpoint.config();
+        let mut ledger = Ledger::default();
+
+        let mut sources = Vec::new();
+        let mut arena_bytes = 0usize;
+        for layer in 0..config.layers {
+            for linear in Linear::ALL {
+                let source = checkpoint.linear(layer, linear)?;
+                let in_place = source.packed_i2s().filter(|_| layout == LayoutId::I2S);
+                if let Some((owner, range)) = in_place {
+                    ledger.mapped_linear_bytes += range.len() as u64;
+                    ledger.linear_bytes += range.len() as u64;
+                    sources.push(Placed::InFile(source, owner, range));
+                } else {
+                    let size = matrix_bytes(&source, layout)?;
+                    let range = arena_bytes..arena_bytes + size;
+                    arena_bytes = range.end.next_multiple_of(64);
+                    ledger.linear_bytes += size as u64;
+                    sources.push(Placed::InArena(source, range));
+                }
+            }
+        }
+        let arena = pack_arena(checkpoint, layout, &sources, arena_bytes)?;
+
+        let mut projections = sources.into_iter().map(|placed| {
+            let (source, storage) = match placed {
+                Placed::InFile(source, owner, range) => (source, Storage::Shared(owner, range)),
+                Placed::InArena(source, range) => (
+                    source,
+                    Storage::Shared(Arc::clone(&arena) as Arc<dyn ByteOwner>, range),
+                ),
+            };
+            let scales = Scales::Tensor(1.0);
+            let packed = Packed::adopt(layout, source.rows(), source.k(), storage, scales)
+                .map_err(|error| pack_error(&source, error))?;
+            Ok::<_, EngineError>(Projection {
+                packed,
+                scale: source.scale(),
+            })
+        });
+        let mut next = || {
+            projections
+                .next()
+                .unwrap_or_else(|| unreachable!("seven a layer"))
+        };
+
+        let mut layers = Vec::with_capacity(config.layers);
+        for index in 0..config.layers {
+            let norm = |norm| checkpoint.norm(Some(index), norm);
+            let sub = |norm| {
+                config
+                    .sub_norms
+                    .then(|| checkpoint.norm(Some(index), norm))
+                    .transpose()
+            };
+            layers.push(Layer {
+                attn_norm: norm(Norm::Attn)?,
+                attn_sub_norm: sub(Norm::AttnSub)?,
+                ffn_norm: norm(Norm::Ffn)?,
+                ffn_sub_norm: sub(Norm::FfnSub)?,
+                q: next()?,
+                k: next()?,
+                v: next()?,
+                o: next()?,
+                gate: next()?,
+                up: next()?,
+                down: next()?,
+            });
+        }
+        let final_norm = checkpoint.norm(None, Norm::Final)?;
+
+        // The embedding is kept in the head's type where the head is tied to it, so that there is one copy.
+        let mut embedding = checkpoint.embedding()?;
+        let untied = checkpoint.head()?;
+        let head = match &untied {
+            Some(matrix) => Head::load(matrix, head),
+            None => Head::load(&embedding, head),
+        };
+        if untied.is_none()
+            && let Head::F16(matrix) = &head
+        {
+            if embedding.dtype() != FloatType::F16 {
+                embedding.release();
+            }
+            embedding = matrix.clone();
+        }
+        ledger.embedding_bytes = embedding.bytes().len() as u64;
+        let shared = untied.is_none() && !matches!(head, Head::Decoded(_));
+        ledger.head_bytes = if shared { 0 } else { head.bytes() };
+        ledger.norm_bytes = layers
+            .iter()
+            .flat_map(|layer: &Layer| {
+                [
+                    Some(&layer.attn_norm),
+                    layer.attn_sub_norm.as_ref(),
+                    Some(&layer.ffn_norm),
+                    layer.ffn_sub_norm.as_ref(),
+                ]
+            })
+            .flatten()
+            .chain([&final_norm])
+            .map(|norm| 4 * norm.len() as u64)
+            .sum();
+        Ok(Self {
+            layers,
+            embedding,
+            head,
+            final_norm,
+            ledger,
+        })
+    }
+}
+
+fn pack_error(source: &LinearSource, error: trit_kernel::PackError) -> EngineError {
+    EngineError::Pack {
+        tensor: source.name().to_owned(),
+        source: error,
+    }
+}
+
+fn matrix_bytes(source: &LinearSource, layout: LayoutId) -> Result<usize, EngineError> {
+    layout
+        .matrix_bytes(source.rows(), source.k())
+        .ok_or_else(|| pack_error(source, trit_kernel::PackError::K { got: source.k() }))
+}
+
+/// Packs everything that is to go into the arena.
+fn pack_arena(
+    checkpoint: &Checkpoint,
+    layout: LayoutId,
+    sources: &[Placed],
+    bytes: usize,
+) -> Result<Arc<Arena>, EngineError> {
+    let mut buf = HugeBuf::zeroed(bytes).map_err(|source| EngineError::Allocation {
+        what: "the packed weights",
+        want_bytes: bytes as u64,
+        source,
+    })?;
+    for placed in sources {
+        if let Placed::InArena(source, range) = placed {
+            pack(source, layout, &mut buf.bytes_mut()[range.clone()])?;
+            checkpoint.release(source);
+        }
+    }
+    Ok(Arc::new(Arena(buf)))
+}
+
+/// Packs one matrix in parallel.
+fn pack(source: &LinearSource, layout: LayoutId, out: &mut [u8]) -> Result<(), EngineError> {
+    let (rows, k) = (source.rows(), source.k());
+    let group_rows = layout.spec().row_group;
+    let group_bytes = layout.group_bytes(k);
+    let groups = (TASK_CODES / (group_rows * k)).max(1);
+    out.par_chunks_mut(groups * group_bytes)
+        .enumerate()
+        .try_for_each_init(
+            || vec![0i8; groups * group_rows * k],
+            |codes, (task, out)| {
+                let first = task * groups * group_rows;
+                let range = first..(first + groups * group_rows).min(rows);
+                let codes = &mut codes[..range.len() * k];
+                source.read_codes(range.clone(), codes)?;
+                let view =
+                    Codes::new(codes, range.len(), k).map_err(|error| pack_error(source, error))?;
+                layout.pack_groups(view, 0..out.len() / group_bytes, out);
+                Ok(())
+            },
+        )
+}
