@@ -1,6 +1,8 @@
 //! Opening a kernel for a test, skipping loudly, and failing where a skip is not acceptable.
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use trit_kernel::{Cpu, DenseEntry, DenseKernel, Family, Isa, Kernel, KernelEntry, Unavailable};
 
@@ -46,8 +48,12 @@ fn outcome<K: ?Sized>(
             panic!("{id} is required by TRIT_REQUIRE but unavailable: {reason}")
         }
         Err(reason) => {
-            // Not `eprintln!`: the harness would capture it, and the skip would be silent.
-            let _ = writeln!(std::io::stderr(), "SKIPPED {id}: {reason}");
+            // Once a kernel, not once a test; and not `eprintln!`: the harness would capture it, and the skip be silent.
+            static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+            let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.insert(id.to_owned()) {
+                let _ = writeln!(std::io::stderr(), "SKIPPED {id}: {reason}");
+            }
             None
         }
     }

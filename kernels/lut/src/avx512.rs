@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 use trit_kernel::{Cpu, Isa, Unavailable};
 
-use crate::groups::{Method, Sums, checked_blocks};
+use crate::groups::{Method, STREAMS, Sums, checked_blocks};
 use crate::tables::{ENTRIES, LANES, START, TRIPLETS, Table, Tables, block_bytes, build, widen};
 
 /// How far ahead of its reads a GEMV asks for its weights.
@@ -39,23 +39,35 @@ impl Method for Avx512 {
         // SAFETY: an `Avx512` exists only where `detect` saw AVX-512, and the lengths were checked.
         unsafe {
             match *tokens {
-                [a] => pass::<W, 1>(weights, [a], blocks, sums),
-                [a, b] => pass::<W, 2>(weights, [a, b], blocks, sums),
-                [a, b, c] => pass::<W, 3>(weights, [a, b, c], blocks, sums),
-                [a, b, c, d] => pass::<W, 4>(weights, [a, b, c, d], blocks, sums),
+                [a] => pass::<W, 1, 1>([weights], [a], blocks, sums),
+                [a, b] => pass::<W, 2, 1>([weights], [a, b], blocks, sums),
+                [a, b, c] => pass::<W, 3, 1>([weights], [a, b, c], blocks, sums),
+                [a, b, c, d] => pass::<W, 4, 1>([weights], [a, b, c, d], blocks, sums),
                 _ => unreachable!("panel of {} tokens", tokens.len()),
             }
         }
     }
+
+    fn streams<const W: usize>(
+        self,
+        weights: [&[u8]; STREAMS],
+        tables: &[Tables],
+        sums: &mut [Sums; STREAMS],
+    ) {
+        let blocks = checked_blocks::<W>(weights[0], &[tables], &sums[..1]);
+        assert!(weights.iter().all(|group| group.len() == weights[0].len()));
+        // SAFETY: an `Avx512` exists only where `detect` saw AVX-512, and the lengths were checked.
+        unsafe { pass::<W, 1, STREAMS>(weights, [tables], blocks, sums) }
+    }
 }
 
-/// A row group with `T` tokens.
+/// `G` row groups with `T` tokens.
 ///
 /// # Safety
-/// `weights` holds `blocks` blocks, each of `tokens` as many tables, and `sums` has `T` elements.
+/// Each of `weights` holds `blocks` blocks, each of `tokens` as many tables, and `sums` has `G · T` elements.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pass<const W: usize, const T: usize>(
-    weights: &[u8],
+unsafe fn pass<const W: usize, const T: usize, const G: usize>(
+    weights: [&[u8]; G],
     tokens: [&[Tables]; T],
     blocks: usize,
     sums: &mut [Sums],
@@ -63,61 +75,71 @@ unsafe fn pass<const W: usize, const T: usize>(
     let nibble = _mm512_set1_epi8(15);
     let zero = _mm512_setzero_si512();
     let start = _mm512_set1_epi8(START as i8);
-    // Indexed by token, and lower or upper part.
-    let mut all = [[zero; 2]; T];
-    let mut odd = [[zero; 2]; T];
+    // Indexed by group, token, and lower or upper part.
+    let mut all = [[[zero; 2]; T]; G];
+    let mut odd = [[[zero; 2]; T]; G];
     for block in 0..blocks {
-        // SAFETY: `block` is below the number of blocks, so a whole block follows.
-        let at = unsafe { weights.as_ptr().add(block * block_bytes::<W>()) };
-        let mut bytes = [[start; 2]; T];
-        let signs = if W == TRIPLETS {
-            // SAFETY: the fifth 64 bytes of the block.
-            unsafe { load(at.add(4 * LANES)) }
-        } else {
-            zero
-        };
-        if T == 1 {
-            for line in 0..block_bytes::<W>() / 64 {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line * 64).cast());
+        for g in 0..G {
+            // SAFETY: `block` is below the number of blocks, so a whole block follows.
+            let at = unsafe { weights[g].as_ptr().add(block * block_bytes::<W>()) };
+            let mut bytes = [[start; 2]; T];
+            let signs = if W == TRIPLETS {
+                // SAFETY: the fifth 64 bytes of the block.
+                unsafe { load(at.add(4 * LANES)) }
+            } else {
+                zero
+            };
+            if T == 1 {
+                for line in 0..block_bytes::<W>() / 64 {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line * 64).cast());
+                }
             }
-        }
-        for i in 0..ENTRIES / 2 {
-            // SAFETY: the `i`-th 64 bytes of the block.
-            let packed = unsafe { load(at.add(i * LANES)) };
-            for upper in 0..2 {
-                let entry = 2 * i + upper;
-                let index = if upper == 1 {
-                    _mm512_srli_epi16::<4>(packed)
-                } else {
-                    packed
-                };
-                let index = _mm512_and_si512(index, nibble);
-                let negative =
-                    _mm512_test_epi8_mask(signs, _mm512_set1_epi8((0x80 >> entry) as i8));
-                for (t, bytes) in bytes.iter_mut().enumerate() {
-                    // SAFETY: `block` is below the number of blocks, and each token has tables for all.
-                    let table = unsafe { &tokens[t].get_unchecked(block)[entry] };
-                    for (bytes, table) in bytes.iter_mut().zip(split(table)) {
-                        let mut found = _mm512_shuffle_epi8(table, index);
-                        if W == TRIPLETS {
-                            found = _mm512_mask_sub_epi8(found, negative, zero, found);
+            for i in 0..ENTRIES / 2 {
+                // SAFETY: the `i`-th 64 bytes of the block.
+                let packed = unsafe { load(at.add(i * LANES)) };
+                for upper in 0..2 {
+                    let entry = 2 * i + upper;
+                    let index = if upper == 1 {
+                        _mm512_srli_epi16::<4>(packed)
+                    } else {
+                        packed
+                    };
+                    let index = _mm512_and_si512(index, nibble);
+                    let negative =
+                        _mm512_test_epi8_mask(signs, _mm512_set1_epi8((0x80 >> entry) as i8));
+                    for (t, bytes) in bytes.iter_mut().enumerate() {
+                        // SAFETY: `block` is below the number of blocks, and each token has tables for all.
+                        let table = unsafe { &tokens[t].get_unchecked(block)[entry] };
+                        for (bytes, table) in bytes.iter_mut().zip(split(table)) {
+                            let mut found = _mm512_shuffle_epi8(table, index);
+                            if W == TRIPLETS {
+                                found = _mm512_mask_sub_epi8(found, negative, zero, found);
+                            }
+                            *bytes = _mm512_add_epi8(*bytes, found);
                         }
-                        *bytes = _mm512_add_epi8(*bytes, found);
                     }
                 }
             }
-        }
-        for t in 0..T {
-            for part in 0..2 {
-                let bytes = bytes[t][part];
-                all[t][part] = _mm512_add_epi16(all[t][part], bytes);
-                odd[t][part] = _mm512_add_epi16(odd[t][part], _mm512_srli_epi16::<8>(bytes));
+            for t in 0..T {
+                for part in 0..2 {
+                    let bytes = bytes[t][part];
+                    all[g][t][part] = _mm512_add_epi16(all[g][t][part], bytes);
+                    odd[g][t][part] =
+                        _mm512_add_epi16(odd[g][t][part], _mm512_srli_epi16::<8>(bytes));
+                }
             }
         }
     }
-    for t in 0..T {
-        let [all, odd] = [all[t].map(|v| lanes(v)), odd[t].map(|v| lanes(v))];
-        widen([&all[0], &all[1]], [&odd[0], &odd[1]], blocks, &mut sums[t]);
+    for g in 0..G {
+        for t in 0..T {
+            let [all, odd] = [all[g][t].map(|v| lanes(v)), odd[g][t].map(|v| lanes(v))];
+            widen(
+                [&all[0], &all[1]],
+                [&odd[0], &odd[1]],
+                blocks,
+                &mut sums[g * T + t],
+            );
+        }
     }
 }
 
