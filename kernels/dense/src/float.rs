@@ -1,0 +1,205 @@
+//! Floats: f32 activations times f32 or f16 weights, converted when they are loaded.
+//!
+//! A panel holds for each k the weights of its rows; a group holds for each k the activations of its tokens. Every sum is
+//! sequential in k (a GEMV uses four sums a row, over a quarter of K each), so the order does not depend on the split.
+
+use std::array::from_fn;
+use std::ops::Range;
+
+use bytemuck::Pod;
+use half::f16;
+
+use crate::driver::{GROUP, Panel};
+
+/// Streams of a GEMV: quarters of a panel.
+const STREAMS: usize = 4;
+/// How far ahead of its reads a GEMV stream asks for its bytes.
+const AHEAD: usize = 1024;
+
+/// Vectors of floats on one instruction set.
+///
+/// # Safety
+/// Callers of the functions make sure that the instruction set is there and that [`Lanes::N`] numbers can be read or
+/// written at the pointers ([`Lanes::splat`]: one). No alignment is asked for but that of the number.
+pub(crate) trait Lanes: Copy {
+    /// `N` lanes.
+    type V: Copy;
+    /// Lanes of a vector.
+    const N: usize;
+
+    unsafe fn zero() -> Self::V;
+    unsafe fn splat(from: *const f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn load_f16(from: *const f16) -> Self::V;
+    unsafe fn store(v: Self::V, to: *mut f32);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c`; the rounding of the product is not fixed.
+    unsafe fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    unsafe fn prefetch(at: *const u8);
+}
+
+/// A stored weight.
+pub(crate) trait Weight: Pod {
+    fn round(weight: f32) -> Self;
+    /// # Safety
+    /// As [`Lanes`].
+    unsafe fn load<L: Lanes>(from: *const Self) -> L::V;
+}
+
+impl Weight for f32 {
+    fn round(weight: f32) -> Self {
+        weight
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L::V {
+        // SAFETY: as the caller says.
+        unsafe { L::load(from) }
+    }
+}
+
+impl Weight for f16 {
+    fn round(weight: f32) -> Self {
+        Self::from_f32(weight)
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L::V {
+        // SAFETY: as the caller says.
+        unsafe { L::load_f16(from) }
+    }
+}
+
+pub(crate) fn panel_bytes<W: Weight>(rows: usize, k: usize) -> usize {
+    (rows * k * size_of::<W>()).next_multiple_of(64)
+}
+
+pub(crate) fn group_bytes(k: usize) -> usize {
+    (GROUP * k * size_of::<f32>()).next_multiple_of(64)
+}
+
+pub(crate) fn pack_panel<W: Weight>(rows: usize, weights: &[f32], k: usize, panel: &mut [u8]) {
+    let panel: &mut [W] = bytemuck::cast_slice_mut(panel);
+    for (r, row) in weights.chunks_exact(k).enumerate() {
+        for (at, weight) in panel.chunks_exact_mut(rows).zip(row) {
+            at[r] = W::round(*weight);
+        }
+    }
+}
+
+pub(crate) fn prepare_group(tokens: &[f32], k: usize, group: &mut [u8]) {
+    let group: &mut [f32] = bytemuck::cast_slice_mut(group);
+    let group = &mut group.as_chunks_mut::<GROUP>().0[..k];
+    let rows: [&[f32]; GROUP] = from_fn(|t| tokens.get(t * k..(t + 1) * k).unwrap_or(&[]));
+    if rows.iter().all(|row| row.len() == k) {
+        let rows = rows.map(|row| &row[..k]);
+        for (i, to) in group.iter_mut().enumerate() {
+            *to = from_fn(|t| rows[t][i]);
+        }
+    } else {
+        for (i, to) in group.iter_mut().enumerate() {
+            *to = from_fn(|t| rows[t].get(i).copied().unwrap_or(0.0));
+        }
+    }
+}
+
+/// A tile of `J` vectors of rows and `groups` groups; see [`crate::driver::Method::tile`].
+#[inline(always)]
+pub(crate) fn tile<L: Lanes, W: Weight, const J: usize>(
+    panel: Panel<'_>,
+    groups: &[&[u8]],
+    k: Range<usize>,
+    out: &mut [f32],
+) {
+    match *groups {
+        [a] => tile_of::<L, W, J, 1>(panel, [a], k, out),
+        [a, b] => tile_of::<L, W, J, 2>(panel, [a, b], k, out),
+        [a, b, c] => tile_of::<L, W, J, 3>(panel, [a, b, c], k, out),
+        _ => unreachable!("a tile of {} groups", groups.len()),
+    }
+}
+
+#[inline(always)]
+fn tile_of<L: Lanes, W: Weight, const J: usize, const G: usize>(
+    panel: Panel<'_>,
+    groups: [&[u8]; G],
+    k: Range<usize>,
+    out: &mut [f32],
+) {
+    let rows = J * L::N;
+    let weights: &[W] = &bytemuck::cast_slice(panel.bytes)[k.start * rows..k.end * rows];
+    let groups: [&[f32]; G] =
+        groups.map(|group| &bytemuck::cast_slice(group)[k.start * GROUP..k.end * GROUP]);
+    assert_eq!(out.len(), G * GROUP * rows, "tile size");
+    // SAFETY: a method exists only where its instruction set does. The slices above hold `k.len()` times `rows` weights
+    // and GROUP activations, and `out` holds what is stored.
+    unsafe {
+        let mut sums = [[[L::zero(); J]; GROUP]; G];
+        for i in 0..k.len() {
+            let w: [L::V; J] = from_fn(|j| W::load::<L>(weights.as_ptr().add(i * rows + j * L::N)));
+            for g in 0..G {
+                for t in 0..GROUP {
+                    let x = L::splat(groups[g].as_ptr().add(i * GROUP + t));
+                    for j in 0..J {
+                        sums[g][t][j] = L::multiply_add(w[j], x, sums[g][t][j]);
+                    }
+                }
+            }
+        }
+        for g in 0..G {
+            for t in 0..GROUP {
+                for j in 0..J {
+                    let at = (g * GROUP + t) * rows + j * L::N;
+                    L::store(sums[g][t][j], out.as_mut_ptr().add(at));
+                }
+            }
+        }
+    }
+}
+
+/// One token; see [`crate::driver::Method::gemv`].
+#[inline(always)]
+pub(crate) fn gemv<L: Lanes, W: Weight, const J: usize>(
+    panel: Panel<'_>,
+    group: &[u8],
+    token: usize,
+    out: &mut [f32],
+) {
+    let rows = J * L::N;
+    let k = panel.k;
+    let weights: &[W] = &bytemuck::cast_slice(panel.bytes)[..k * rows];
+    let acts: &[f32] = &bytemuck::cast_slice(group)[..k * GROUP];
+    assert!(token < GROUP && out.len() == rows, "tile size");
+    let quarter = k / STREAMS;
+    // SAFETY: a method exists only where its instruction set does. Stream `s` reads the features `s · quarter` to
+    // `(s + 1) · quarter` of the slices above, which hold k of them; the rest follows. A prefetch reads nothing.
+    unsafe {
+        let weight = |i: usize| weights.as_ptr().add(i * rows);
+        let act = |i: usize| acts.as_ptr().add(i * GROUP + token);
+        let mut sums = [[L::zero(); J]; STREAMS];
+        for i in 0..quarter {
+            for s in 0..STREAMS {
+                let at = weight(s * quarter + i);
+                for line in 0..(rows * size_of::<W>()).div_ceil(64) {
+                    L::prefetch(at.cast::<u8>().wrapping_add(AHEAD + line * 64));
+                }
+                let x = L::splat(act(s * quarter + i));
+                for j in 0..J {
+                    sums[s][j] = L::multiply_add(W::load::<L>(at.add(j * L::N)), x, sums[s][j]);
+                }
+            }
+        }
+        for i in STREAMS * quarter..k {
+            let x = L::splat(act(i));
+            for j in 0..J {
+                let w = W::load::<L>(weight(i).add(j * L::N));
+                sums[0][j] = L::multiply_add(w, x, sums[0][j]);
+            }
+        }
+        for j in 0..J {
+            let low = L::add(sums[0][j], sums[1][j]);
+            let high = L::add(sums[2][j], sums[3][j]);
+            L::store(L::add(low, high), out.as_mut_ptr().add(j * L::N));
+        }
+    }
+}
