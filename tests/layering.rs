@@ -317,8 +317,8 @@ fn has_word(code: &str, word: &str) -> bool {
 
 #[test]
 fn comments_and_strings_are_not_code() {
-    let source = r###"// unsafe
-/* unsafe /* nested */ unsafe */ let a = "unsafe \" unsafe"; let b = r#"unsafe " "#; let c = '"'; let d = '\''; fn f<'a>() {}"###;
+    let source = r##"// unsafe
+/* unsafe /* nested */ unsafe */ let a = "unsafe \" unsafe"; let b = r#"unsafe " "#; let c = '"'; let d = '\''; fn f<'a>() {}"##;
     assert!(!has_word(&code(source), "unsafe"), "{}", code(source));
     assert!(has_word(&code("let x = '\"'; unsafe { g() }"), "unsafe"));
     assert!(!has_word(&code("unsafe_code"), "unsafe"));

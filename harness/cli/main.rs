@@ -4,6 +4,7 @@
 
 mod args;
 mod cmd;
+mod engine;
 mod exit;
 mod out;
 mod probe;

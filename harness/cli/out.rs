@@ -29,6 +29,11 @@ impl Out {
             .map_err(|error| stdout_failure(&error))
     }
 
+    /// A buffered writer for long data; pass its errors to [`stdout_failure`].
+    pub(crate) fn writer(&mut self) -> io::BufWriter<&mut io::StdoutLock<'static>> {
+        io::BufWriter::new(&mut self.stdout)
+    }
+
     /// The writer itself; pass its errors to [`stdout_failure`].
     pub(crate) fn raw(&mut self) -> &mut io::StdoutLock<'static> {
         &mut self.stdout

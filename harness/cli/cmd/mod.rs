@@ -6,12 +6,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Outcome;
 
+mod generate;
 mod kernels;
+mod logits;
 mod machine;
 mod model;
 mod report;
 mod run;
 mod worker;
+
+pub(crate) use model::file_failure;
 
 /// Measures ternary (1.58-bit) LLM inference on CPUs
 #[derive(Parser, Debug)]
@@ -22,7 +26,7 @@ mod worker;
   tritbench run                                   measure this machine with the quick suite
   tritbench run --model model.gguf --out results  measure a model of your own
   tritbench kernels                               what this machine can run, and why not the rest
-  tritbench model inspect model.gguf              what is in a model file
+  tritbench generate --model model.gguf --chat --prompt 'What is 1.58 bits?'
 
 Every command explains itself with --help. Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 input or output failed or a cell failed, 2 wrong value on the command line,
@@ -39,6 +43,8 @@ enum Command {
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
+    Generate(generate::GenerateArgs),
+    Logits(logits::LogitsArgs),
     Model(model::ModelArgs),
     Worker(worker::WorkerArgs),
 }
@@ -48,7 +54,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Measure", &["run"]),
     ("Judge", &["report"]),
     ("Know", &["kernels", "machine"]),
-    ("Models", &["model"]),
+    ("Models", &["generate", "logits", "model"]),
 ];
 
 /// The overview with commands in groups; clap itself can only list them in one.
@@ -76,6 +82,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Logits(args) => logits::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Worker(args) => worker::run(&args),
     }

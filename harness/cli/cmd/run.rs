@@ -19,7 +19,7 @@ use trit_run::{
 };
 
 use crate::args::{FormatArg, budget, thread_count};
-use crate::cmd::model::file_failure;
+use crate::cmd::file_failure;
 use crate::cmd::report::{record_failure, write_reports};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, Table, say};

@@ -1,0 +1,88 @@
+//! What `generate` and `logits` share: a model, opened as the flags ask.
+
+use std::path::Path;
+
+use trit_engine::synth::Shape;
+use trit_engine::{Engine, EngineError, EngineOptions, HeadType, KvType};
+
+use crate::args::{ComputeArgs, FileArgs, PrecisionArgs};
+use crate::cmd::file_failure;
+use crate::exit::Failure;
+use crate::probe::{self, Verdict};
+
+/// Opens a model file, a folder, or `synth:SHAPE`. The kernel is probed in a process of its own before it is used here.
+pub(crate) fn open(
+    model: &Path,
+    compute: &ComputeArgs,
+    precision: &PrecisionArgs,
+    file: &FileArgs,
+    seed: u64,
+) -> Result<Engine, Failure> {
+    let cpu = probe::cpu()?;
+    let word = |error: EngineError| engine_failure(error);
+    let mut options = EngineOptions::new(
+        compute
+            .threads
+            .unwrap_or_else(trit_measure::default_threads),
+        cpu,
+    );
+    options.kv = precision.kv.parse::<KvType>().map_err(word)?;
+    if let Some(head) = &precision.head {
+        options.head = head.parse::<HeadType>().map_err(word)?;
+    }
+    options.file = file.options();
+    options.kernel = kernel(compute.kernel.as_deref())?;
+    let shape = model
+        .to_str()
+        .and_then(|model| model.strip_prefix("synth:"));
+    match shape {
+        Some(name) => {
+            let shape = Shape::named(name).map_err(Failure::usage)?;
+            Engine::synth(&shape, seed, &options)
+        }
+        None => Engine::open(model, &options),
+    }
+    .map_err(word)
+}
+
+/// The kernel to ask for; `None` lets the engine choose.
+fn kernel(asked: Option<&str>) -> Result<Option<String>, Failure> {
+    if let Some(id) = asked {
+        trit_kernels::find(id).map_err(Failure::usage)?;
+        return match probe::in_child(id)? {
+            Verdict::Available => Ok(Some(id.to_owned())),
+            Verdict::Unavailable(reason) | Verdict::Trapped(reason) => {
+                Err(Failure::unusable(anyhow::anyhow!(
+                    "kernel `{id}` is unavailable: {reason}; hint: `tritbench kernels` lists those that run here"
+                )))
+            }
+        };
+    }
+    // The engine opens kernels until one fits. Should one of them trap, it must not be asked to choose.
+    let mut trapped = false;
+    let mut usable = None;
+    for entry in trit_kernels::kernels() {
+        match probe::in_child(entry.info.id)? {
+            Verdict::Available => usable = Some(entry.info.id.to_owned()),
+            Verdict::Unavailable(_) => {}
+            Verdict::Trapped(_) => trapped = true,
+        }
+    }
+    Ok(usable.filter(|_| trapped))
+}
+
+/// The exit code of an error of the engine.
+pub(crate) fn engine_failure(error: EngineError) -> Failure {
+    match error {
+        EngineError::File(error) => file_failure(error),
+        EngineError::Team(_)
+        | EngineError::UnknownKernel(_)
+        | EngineError::Option { .. }
+        | EngineError::NoTokens
+        | EngineError::Token { .. }
+        | EngineError::Positions { .. }
+        | EngineError::Context { .. } => Failure::usage(error),
+        EngineError::Allocation { .. } => Failure::failed(error),
+        other => Failure::unusable(other),
+    }
+}
