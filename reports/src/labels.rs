@@ -9,10 +9,11 @@ pub(crate) fn shape(cell: &Cell) -> String {
     let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count} {what}"));
     let mut parts = Vec::new();
     if cell.model.is_empty() {
-        if let (Some(rows), Some(k)) = (cell.rows, cell.k)
-            && !cell.subject.starts_with("probe:")
-        {
-            parts.push(format!("{rows}x{k}"));
+        let probe = cell.subject.starts_with("probe:");
+        match (cell.rows, cell.k) {
+            (Some(rows), Some(k)) if !probe => parts.push(format!("{rows}x{k}")),
+            (None, Some(k)) if !probe => parts.push(format!("k {k}")),
+            _ => {}
         }
         if matches!(cell.workload, Workload::Gemm | Workload::Prepare) {
             parts.extend(count(cell.tokens, "tokens"));
@@ -75,4 +76,62 @@ pub(crate) fn full(cell: &Cell) -> String {
     parts.extend(cell.threads.map(threads));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_have_short_names() {
+        let gemm = Cell {
+            kernel: "w2a8-mad-avx2".into(),
+            rows: Some(640),
+            k: Some(2560),
+            tokens: Some(32),
+            threads: Some(1),
+            workload: Workload::Gemm,
+            ..Cell::default()
+        };
+        assert_eq!(
+            full(&gemm),
+            "w2a8-mad-avx2, gemm, 640x2560, 32 tokens, 1 thread"
+        );
+        let prepare = Cell {
+            rows: None,
+            workload: Workload::Prepare,
+            ..gemm.clone()
+        };
+        assert_eq!(shape(&prepare), "k 2560, 32 tokens");
+        let dispatch = Cell {
+            rows: None,
+            k: None,
+            workload: Workload::Dispatch,
+            threads: Some(2),
+            ..gemm
+        };
+        assert_eq!(full(&dispatch), "w2a8-mad-avx2, dispatch, 2 threads");
+        let probe = Cell {
+            subject: "probe:read".into(),
+            rows: Some(1),
+            k: Some(64),
+            workload: Workload::Read,
+            ..Cell::default()
+        };
+        assert_eq!(full(&probe), "probe:read, read");
+        let model = Cell {
+            model: "/models/a.gguf".into(),
+            depth: Some(512),
+            workload: Workload::Decode,
+            ..Cell::default()
+        };
+        assert_eq!(shape(&model), "a.gguf, depth 512");
+        let synth = Cell {
+            model: "synth:125m".into(),
+            prompt_tokens: Some(64),
+            workload: Workload::Prefill,
+            ..Cell::default()
+        };
+        assert_eq!(shape(&synth), "synth:125m, 64 tokens");
+    }
 }

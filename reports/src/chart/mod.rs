@@ -118,6 +118,15 @@ fn describe(workload: Workload) -> &'static str {
     }
 }
 
+/// The title of a panel: the shape, or the workload where there is none.
+fn shape_title(shape: String, workload: Workload) -> String {
+    if shape.is_empty() {
+        workload.name().to_owned()
+    } else {
+        shape
+    }
+}
+
 fn panel_title(shape: &str, rest: &str) -> String {
     [shape, rest]
         .iter()
@@ -233,7 +242,7 @@ fn throughput(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
             .map(|(i, &count)| (labels::threads(count), shade(i, threads.len())))
             .collect();
         panels.push(Panel::Bars(Bars {
-            title: shape,
+            title: shape_title(shape, workload),
             unit: unit.to_owned(),
             legend,
             groups,
@@ -294,7 +303,7 @@ fn speedup(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
         let highest = whisker.min(1.3 * top);
         let pad = (most - fewest) * 0.04;
         panels.push(Panel::Lines(Lines {
-            title: shape,
+            title: shape_title(shape, workload),
             x: Axis {
                 label: "threads".to_owned(),
                 log: false,
