@@ -23,7 +23,19 @@ static KERNELS: &[KernelEntry] = &[
 ];
 
 /// All dense baselines. A new one is one line here.
-static DENSE: &[DenseEntry] = &[];
+static DENSE: &[DenseEntry] = &[
+    trit_kernel_dense::F32_SCALAR_ENTRY,
+    trit_kernel_dense::F32_AVX2_ENTRY,
+    trit_kernel_dense::F32_AVX512_ENTRY,
+    trit_kernel_dense::F16_AVX2_ENTRY,
+    trit_kernel_dense::F16_AVX512_ENTRY,
+    trit_kernel_dense::I8_AVX2_ENTRY,
+    trit_kernel_dense::I8_AVXVNNI_ENTRY,
+    trit_kernel_dense::I8_AVX512_ENTRY,
+    trit_kernel_dense::Q4_AVX2_ENTRY,
+    trit_kernel_dense::Q4_AVXVNNI_ENTRY,
+    trit_kernel_dense::Q4_AVX512_ENTRY,
+];
 
 /// Ids from best to worst for one token. The order is that of measurements in `kernels/README.md`; ids that are not here
 /// are never chosen unasked.
@@ -215,6 +227,13 @@ mod tests {
         for entry in families.into_iter().flatten() {
             assert!(
                 find(entry.info.id).is_ok(),
+                "{} is not registered",
+                entry.info.id
+            );
+        }
+        for entry in trit_kernel_dense::ENTRIES {
+            assert!(
+                find_dense(entry.info.id).is_ok(),
                 "{} is not registered",
                 entry.info.id
             );
