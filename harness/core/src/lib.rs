@@ -22,7 +22,7 @@ pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFIN
 pub use rows::{Cell, Measurement, Results, Side, Status, SummaryRow, TokenRow, Workload};
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
 pub use session::{Probe, SCHEMA, Session};
-pub use shapes::{Matrix, ModelShape, embedded_shape, shape_names};
+pub use shapes::{Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape};
 pub use suite::{
     Generate, Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount,
 };

@@ -126,6 +126,21 @@ pub fn embedded_shape(name: &str) -> Option<&'static ModelShape> {
     shapes().iter().find(|shape| shape.name == name)
 }
 
+/// The shape of a model with random weights: `synth:<shape>`, or `synth:<shape>:layers=N` with fewer layers. `None` for
+/// other models and for shapes that are not embedded.
+pub fn synthetic_shape(model: &str) -> Option<ModelShape> {
+    let name = model.strip_prefix("synth:")?;
+    let (base, option) = name
+        .split_once(':')
+        .map_or((name, None), |(a, b)| (a, Some(b)));
+    let mut shape = embedded_shape(base)?.clone();
+    if let Some(option) = option {
+        let layers: u64 = option.strip_prefix("layers=")?.parse().ok()?;
+        shape.layers = Some(layers).filter(|layers| (1..=shape.layers).contains(layers))?;
+    }
+    Some(shape)
+}
+
 /// The names of the embedded shapes.
 pub fn shape_names() -> Vec<&'static str> {
     FILES.iter().map(|(name, _)| *name).collect()
@@ -169,5 +184,21 @@ mod tests {
             shape.distinct(),
             [(2560, 2560), (640, 2560), (6912, 2560), (2560, 6912)]
         );
+    }
+
+    #[test]
+    fn synthetic_models_may_have_fewer_layers() {
+        let layers = |model| synthetic_shape(model).map(|shape| shape.layers);
+        assert_eq!(layers("synth:2b4t"), Some(30));
+        assert_eq!(layers("synth:2b4t:layers=2"), Some(2));
+        for model in [
+            "2b4t",
+            "synth:",
+            "synth:2b4t:layers=31",
+            "synth:2b4t:layers=0",
+            "synth:2b4t:x",
+        ] {
+            assert_eq!(layers(model), None, "{model}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trit_core::{
     Cell, Generate, Micro, NOT_MEASURED, Pair, PairSubject, Plan, PlannedCell, PlannedPair,
-    Selector, Station, Status, Suite, ThreadCount, Workload, embedded_shape,
+    Selector, Station, Status, Suite, ThreadCount, Workload, synthetic_shape,
 };
 
 use crate::estimate::{Estimate, model_memory};
@@ -417,10 +417,10 @@ impl Builder<'_> {
         parts.push(format!("t{threads}"));
         let id = parts.join("/");
         let facts = self.context.facts(kernel);
-        let shape = model.strip_prefix("synth:").and_then(embedded_shape);
+        let shape = synthetic_shape(model);
         let file_bytes = self.context.model_bytes.get(model).copied();
         let estimate = self.estimate(kernel);
-        let (weights, head) = match (shape, file_bytes) {
+        let (weights, head) = match (&shape, file_bytes) {
             (Some(shape), _) => (shape.linear_weights(), shape.embedding_weights()),
             // A file is mostly two-bit weights.
             (None, Some(bytes)) => (bytes.saturating_mul(2), bytes / 4),
@@ -447,7 +447,7 @@ impl Builder<'_> {
                 ..Cell::default()
             },
             station: Station::Engine,
-            memory_bytes: shape.map_or_else(
+            memory_bytes: shape.as_ref().map_or_else(
                 || file_bytes.unwrap_or(0).saturating_mul(13) / 10 + (256 << 20),
                 |shape| model_memory(shape, estimate.weight_bits),
             ),
@@ -540,7 +540,16 @@ impl Builder<'_> {
                     place.threads
                 )
             } else {
-                format!("probe:peak/{}/t{}", other.cell.isa, place.threads)
+                // What counts is the arithmetic: that of a float baseline, or products of 8-bit integers.
+                let floats = ["f32-", "f16-"]
+                    .iter()
+                    .any(|f| other.cell.kernel.starts_with(f));
+                format!(
+                    "probe:peak/{}-{}/t{}",
+                    if floats { "f32" } else { "int8" },
+                    other.cell.isa,
+                    place.threads
+                )
             },
             workload,
             threads: Some(place.threads as u64),

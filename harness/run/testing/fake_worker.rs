@@ -99,7 +99,7 @@ fn open(task: &Task) -> Reply {
 }
 
 fn die(why: &str) -> ! {
-    eprintln!("{why}");
+    writeln!(std::io::stderr(), "{why}").ok();
     std::process::abort()
 }
 

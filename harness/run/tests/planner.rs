@@ -376,7 +376,7 @@ threads = [1]
     );
     // A pair of a kernel with itself is none.
     assert_eq!(pair.pairs.len(), 2);
-    assert_eq!(pair.pairs[0].b, "probe:peak/scalar/t2");
+    assert_eq!(pair.pairs[0].b, "probe:peak/int8-scalar/t2");
     assert_eq!(pair.pairs[1].b, "w2a8-mad-avx2/gemv-warm/64x128/t1");
 }
 
@@ -397,4 +397,35 @@ fn a_short_budget_is_said() {
         "{:?}",
         plan.notes
     );
+}
+
+#[test]
+fn shapes_are_those_of_the_engine() {
+    let mut known = 0;
+    for name in trit_core::shape_names() {
+        let Ok(engine) = trit_engine::synth::Shape::named(name) else {
+            continue;
+        };
+        let suite = trit_core::embedded_shape(name).unwrap();
+        let counts = [
+            suite.hidden,
+            suite.ffn,
+            suite.layers,
+            suite.heads,
+            suite.kv_heads,
+            suite.vocab,
+        ];
+        let of_engine = [
+            engine.hidden,
+            engine.ffn,
+            engine.layers,
+            engine.heads,
+            engine.kv_heads,
+            engine.vocab,
+        ];
+        assert_eq!(counts, of_engine.map(|count| count as u64), "{name}");
+        known += 1;
+    }
+    // The twelve of arXiv 2410.16144 and 2B4T.
+    assert!(known >= 13, "{known}");
 }

@@ -271,7 +271,10 @@ fn run_wave(
             if visited.done {
                 continue;
             }
-            if visited.visits >= visited.fewest && visited.spent_ns >= visited.limit_ns {
+            let enough = visited.visits >= visited.fewest && visited.spent_ns >= visited.limit_ns;
+            // A cell that went wrong as a side of a pair is not measured by itself either.
+            let lost = matches!(&visited.item, Item::Cell(id) if master.is_final(id));
+            if enough || lost {
                 visited.done = true;
             } else {
                 visited.done = !visit(master, plan, visited)?;

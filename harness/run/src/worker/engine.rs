@@ -1,16 +1,282 @@
-//! Whole models.
+//! Whole models: processing a prompt, and generating token by token.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use trit_engine::file::FileOptions;
+use trit_engine::synth::Shape;
+use trit_engine::{Engine, EngineError, EngineOptions, Session};
 use trit_kernel::Cpu;
+use trit_measure::{Clock, MonotonicClock};
 
-use super::{Fault, Subject};
-use crate::protocol::Task;
+use super::{Done, Fault, Subject};
+use crate::inputs;
+use crate::protocol::{Answer, FailureKind, INPUT_SETS, Job, Opened, Task, Token};
 
-/// Opens a whole model.
-pub(super) fn open(_task: &Task, _cpu: Cpu) -> Result<Box<dyn Subject>, Fault> {
-    Err(Fault::unsupported("this build has no engine"))
+/// Tokens whose logits are compared with the reference when a model is opened.
+const CHECKED: usize = 4;
+/// The input sets of the check and of what fills the cache before a request; the others are the requests' own.
+const CHECK_SET: usize = INPUT_SETS;
+const DEPTH_SET: usize = INPUT_SETS + 1;
+
+/// Engines of this worker by their configuration. An engine lives as long as its worker: sessions borrow it, and a worker
+/// that no cell needs any more ends.
+#[derive(Default)]
+pub(super) struct Engines(BTreeMap<String, Loaded>);
+
+#[derive(Clone)]
+struct Loaded {
+    engine: &'static Engine,
+    load_ns: u64,
+    check: String,
 }
 
-/// The digest of the logits of four tokens.
-pub(super) fn reference(_task: &Task, _cpu: Cpu) -> Result<String, Fault> {
-    Err(Fault::unsupported("this build has no engine"))
+fn fault(error: &EngineError) -> Fault {
+    let kind = match error {
+        EngineError::File(error) if !error.is_io() => FailureKind::Content,
+        EngineError::UnknownKernel(_) | EngineError::Unavailable { .. } => FailureKind::Unsupported,
+        EngineError::Memory { .. } => FailureKind::OverLimit,
+        _ => FailureKind::Failed,
+    };
+    Fault::new(kind, error)
+}
+
+fn count(value: u64) -> Result<usize, Fault> {
+    usize::try_from(value)
+        .ok()
+        .filter(|count| *count <= 1 << 24)
+        .ok_or_else(|| Fault::over_limit(format!("{value} tokens")))
+}
+
+fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
+    let wrong = |error: EngineError| fault(&error);
+    let options = EngineOptions {
+        kernel: Some(task.kernel.clone()).filter(|kernel| !kernel.is_empty()),
+        threads: usize::try_from(task.threads).unwrap_or(usize::MAX),
+        kv: task.kv.parse().map_err(wrong)?,
+        head: task.head.parse().map_err(wrong)?,
+        ubatch: if task.ubatch == 0 {
+            EngineOptions::UBATCH
+        } else {
+            count(task.ubatch)?
+        },
+        cpu,
+        file: FileOptions::default(),
+    };
+    match task.model.strip_prefix("synth:") {
+        Some(name) => {
+            let shape = Shape::named(name).map_err(Fault::unsupported)?;
+            Engine::synth(&shape, task.seed, &options).map_err(wrong)
+        }
+        None => Engine::open(Path::new(&task.model), &options).map_err(wrong),
+    }
+}
+
+/// SHA-256 of the bits of the logits after each of four tokens.
+fn check(engine: &Engine, seed: u64) -> Result<String, Fault> {
+    let prompt = inputs::prompt(seed, CHECK_SET, CHECKED, engine.config().vocab);
+    let mut session = engine.session(CHECKED).map_err(|error| fault(&error))?;
+    let mut all = Vec::new();
+    session
+        .prefill_all(&prompt, |_, logits| all.extend_from_slice(logits))
+        .map_err(|error| fault(&error))?;
+    Ok(inputs::digest_floats(all))
+}
+
+/// The check as the kernel of the task answers it.
+pub(super) fn reference(task: &Task, cpu: Cpu) -> Result<String, Fault> {
+    check(&load(task, cpu)?, task.seed)
+}
+
+impl Engines {
+    fn get(&mut self, task: &Task, cpu: Cpu) -> Result<(Loaded, bool), Fault> {
+        let key = format!(
+            "{} {} t{} {} {} u{} s{}",
+            task.model, task.kernel, task.threads, task.kv, task.head, task.ubatch, task.seed
+        );
+        if let Some(loaded) = self.0.get(&key) {
+            return Ok((loaded.clone(), false));
+        }
+        let start = MonotonicClock.now_ns();
+        let engine = load(task, cpu)?;
+        let load_ns = MonotonicClock.now_ns() - start;
+        let engine: &'static Engine = Box::leak(Box::new(engine));
+        let loaded = Loaded {
+            engine,
+            load_ns,
+            check: check(engine, task.seed)?,
+        };
+        self.0.insert(key, loaded.clone());
+        Ok((loaded, true))
+    }
+
+    /// Opens a cell of a whole model.
+    pub(super) fn open(&mut self, task: &Task, cpu: Cpu) -> Result<Box<dyn Subject>, Fault> {
+        let (loaded, fresh) = self.get(task, cpu)?;
+        let engine = loaded.engine;
+        let vocab = engine.config().vocab;
+        let (depth, prompt) = (count(task.depth)?, count(task.prompt_tokens)?);
+        let generated = count(task.gen_tokens)?;
+        if prompt == 0 || (task.job == Job::Decode && generated < 2) {
+            return Err(Fault::unsupported(
+                "a request needs a prompt, and two tokens to generate",
+            ));
+        }
+        let wrong = |error: EngineError| fault(&error);
+        let mut session = engine.session(depth + prompt + generated).map_err(wrong)?;
+        if depth > 0 {
+            let filling = inputs::prompt(task.seed, DEPTH_SET, depth, vocab);
+            session.prefill(&filling).map_err(wrong)?;
+        }
+        Ok(Box::new(Request {
+            engine,
+            session,
+            job: task.job,
+            depth,
+            generated,
+            prompts: (0..INPUT_SETS)
+                .map(|set| inputs::prompt(task.seed, set, prompt, vocab))
+                .collect(),
+            load_ns: fresh.then_some(loaded.load_ns),
+            check: loaded.check,
+            cursor: 0,
+            answers: Vec::new(),
+        }))
+    }
+}
+
+/// Requests to one model: a prompt each, and tokens after it.
+struct Request {
+    engine: &'static Engine,
+    session: Session<'static>,
+    job: Job,
+    depth: usize,
+    generated: usize,
+    prompts: Vec<Vec<u32>>,
+    load_ns: Option<u64>,
+    check: String,
+    cursor: usize,
+    answers: Vec<Answer>,
+}
+
+/// The most likely token; the first of equals.
+fn greedy(logits: &[f32]) -> u32 {
+    let best = logits
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (at, logit)| {
+            if *logit > best.1 { (at, *logit) } else { best }
+        });
+    best.0 as u32
+}
+
+impl Request {
+    /// One request; gives its times.
+    fn call(&mut self) -> Result<Done, Fault> {
+        let wrong = |error: EngineError| fault(&error);
+        let set = self.cursor;
+        self.cursor = (set + 1) % INPUT_SETS;
+        self.session.truncate(self.depth);
+        let clock = MonotonicClock;
+        let start = clock.now_ns();
+        let logits = self.session.prefill(&self.prompts[set]).map_err(wrong)?;
+        if self.job == Job::Prefill {
+            let time_ns = clock.now_ns() - start;
+            let digest = inputs::digest_floats(logits.iter().copied());
+            self.answers.push(Answer {
+                set: set as u64,
+                digest,
+            });
+            return Ok(Done {
+                calls: 1,
+                time_ns,
+                ..Done::default()
+            });
+        }
+        let mut token = greedy(logits);
+        let first_at = clock.now_ns();
+        let mut tokens = Vec::with_capacity(self.generated);
+        tokens.push(Token {
+            token: u64::from(token),
+            time_ns: first_at - start,
+        });
+        let mut before = first_at;
+        for _ in 1..self.generated {
+            token = greedy(self.session.decode(token).map_err(wrong)?);
+            let now = clock.now_ns();
+            tokens.push(Token {
+                token: u64::from(token),
+                time_ns: now - before,
+            });
+            before = now;
+        }
+        let ids = tokens.iter().flat_map(|token| token.token.to_le_bytes());
+        self.answers.push(Answer {
+            set: set as u64,
+            digest: inputs::digest_bytes(&ids.collect::<Vec<u8>>()),
+        });
+        Ok(Done {
+            // The first token belongs to the prompt.
+            calls: tokens.len() as u64 - 1,
+            time_ns: before - first_at,
+            prepare_ns: None,
+            tokens,
+        })
+    }
+
+    /// Bytes that one call has to read, and its operations.
+    fn amounts(&self) -> (Option<u64>, u64) {
+        let config = self.engine.config();
+        let head = (config.vocab * config.hidden) as u64;
+        let prompt = self.prompts[0].len();
+        if self.job == Job::Prefill {
+            // Weights are read once a chunk and the chunks stay in a cache or not: there is no one number of bytes.
+            (None, 2 * (config.linear_weights() * prompt as u64 + head))
+        } else {
+            let mean = self.depth + prompt + self.generated / 2;
+            let ops = 2 * (config.linear_weights() + head);
+            (Some(self.engine.bytes_per_token(mean)), ops)
+        }
+    }
+}
+
+impl Subject for Request {
+    fn opened(&self) -> Opened {
+        let spec = self.engine.layout().spec();
+        let (bytes_per_call, ops) = self.amounts();
+        Opened {
+            layout: spec.name.to_owned(),
+            weight_bits: Some(spec.weight_bits),
+            head: self.engine.head().to_owned(),
+            load_ns: self.load_ns,
+            bytes_per_call,
+            ops_per_call: Some(ops),
+            check: Some(self.check.clone()),
+            ..Opened::default()
+        }
+    }
+
+    fn warm_up(&mut self, calls: u64) -> Result<(), Fault> {
+        (0..calls).try_for_each(|_| self.call().map(|_| ()))
+    }
+
+    /// Logits belong to the session. Four prompts take turns, so those of the request before are no answer.
+    fn poison(&mut self) {
+        self.answers.clear();
+    }
+
+    fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
+        let mut all = Done::default();
+        for _ in 0..iterations {
+            let one = self.call()?;
+            all.calls += one.calls;
+            all.time_ns += one.time_ns;
+            all.tokens.extend(one.tokens);
+        }
+        Ok(all)
+    }
+
+    fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
+        Ok(std::mem::take(&mut self.answers))
+    }
 }

@@ -10,6 +10,7 @@ mod probe;
 mod weights;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{BufRead, Write};
 use std::rc::Rc;
 
@@ -22,6 +23,7 @@ use trit_measure::{
 use crate::protocol::{
     Answer, FailureKind, Hello, Job, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
 };
+use engine::Engines;
 use weights::WeightStore;
 
 /// Why a request could not be met.
@@ -34,24 +36,33 @@ pub struct Fault {
     pub message: String,
 }
 
-impl Fault {
-    fn new(kind: FailureKind, message: impl ToString) -> Self {
-        Self {
-            kind,
-            message: message.to_string(),
-        }
-    }
+/// The sentence of a fault, from a text or an error.
+struct Message(String);
 
-    fn failed(message: impl ToString) -> Self {
+impl<T: Display> From<T> for Message {
+    fn from(value: T) -> Self {
+        Self(value.to_string())
+    }
+}
+
+impl Fault {
+    fn failed(message: impl Into<Message>) -> Self {
         Self::new(FailureKind::Failed, message)
     }
 
-    fn unsupported(message: impl ToString) -> Self {
+    fn unsupported(message: impl Into<Message>) -> Self {
         Self::new(FailureKind::Unsupported, message)
     }
 
-    fn over_limit(message: impl ToString) -> Self {
+    fn over_limit(message: impl Into<Message>) -> Self {
         Self::new(FailureKind::OverLimit, message)
+    }
+
+    fn new(kind: FailureKind, message: impl Into<Message>) -> Self {
+        Self {
+            kind,
+            message: message.into().0,
+        }
     }
 }
 
@@ -96,6 +107,7 @@ struct Shop {
     cpu: Cpu,
     teams: BTreeMap<usize, Rc<Team>>,
     weights: WeightStore,
+    engines: Engines,
 }
 
 impl Shop {
@@ -118,7 +130,7 @@ impl Shop {
             Job::DispatchRayon => Box::new(dispatch::RayonRegion::open(task.threads)?),
             Job::Read => Box::new(probe::Read::open(self, task)?),
             Job::Peak => Box::new(probe::Peak::open(self, task)?),
-            Job::Prefill | Job::Decode => engine::open(task, self.cpu)?,
+            Job::Prefill | Job::Decode => self.engines.open(task, self.cpu)?,
         })
     }
 
@@ -283,6 +295,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()>
             cpu,
             teams: BTreeMap::new(),
             weights: WeightStore::default(),
+            engines: Engines::default(),
         },
         subjects: BTreeMap::new(),
     };
