@@ -115,3 +115,15 @@ pub enum EngineError {
     )]
     NanLogits,
 }
+
+/// Refuses what does not fit in the memory that the system has left; where it does not say, nothing is refused.
+pub(crate) fn check_memory(what: &'static str, want_bytes: u64) -> Result<(), EngineError> {
+    match trit_measure::available_bytes() {
+        Some(available_bytes) if want_bytes > available_bytes => Err(EngineError::Memory {
+            what,
+            want_bytes,
+            available_bytes,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -51,7 +51,7 @@ fn rate(tokens: usize, time_ns: u64) -> Option<f64> {
 /// ends early at a token of `stop`, or when `each` returns false. `each` is outside of the times.
 ///
 /// # Errors
-/// When the prompt is empty or does not fit, or the logits are not numbers. What was generated before went to `each`.
+/// When the prompt is empty or does not fit, `max_tokens` is 0, or the logits are not numbers. What was generated before went to `each`.
 pub fn generate(
     session: &mut Session<'_>,
     sampler: &mut Sampler,
@@ -61,6 +61,13 @@ pub fn generate(
     clock: &dyn Clock,
     mut each: impl FnMut(Generated) -> bool,
 ) -> Result<Generation, EngineError> {
+    if max_tokens == 0 {
+        return Err(EngineError::Option {
+            option: "--max-tokens",
+            value: max_tokens.to_string(),
+            want: "a number above 0",
+        });
+    }
     let start = clock.now_ns();
     let mut history = prompt.to_vec();
     let mut logits = session.prefill(prompt)?;

@@ -147,6 +147,10 @@ impl Sampler {
             order.truncate(keep);
         }
         order.sort_unstable_by(better);
+        // An infinite logit has all the probability, and where all are minus infinity there is none to compare.
+        if scratch[order[0] as usize].is_infinite() {
+            return Ok(order[0]);
+        }
         // Probabilities in f64, summed from the best down: one order, so the draw is the same everywhere.
         let top = f64::from(scratch[order[0] as usize]);
         let weight = |token: &u32| {
@@ -311,6 +315,19 @@ mod tests {
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn infinite_logits_are_compared_and_not_subtracted() {
+        let options = SamplerOptions {
+            temperature: 1.0,
+            ..Default::default()
+        };
+        let mut sampler = Sampler::new(options).unwrap();
+        let mut draw = |logits: &[f32]| sampler.sample(logits, &[]).unwrap();
+        assert_eq!(draw(&[0.0, f32::INFINITY, f32::INFINITY]), 1);
+        assert_eq!(draw(&[f32::NEG_INFINITY; 3]), 0);
+        assert_eq!(draw(&[f32::NEG_INFINITY, 0.0]), 1);
     }
 
     #[test]

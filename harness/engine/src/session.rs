@@ -5,7 +5,7 @@
 
 use trit_measure::Team;
 
-use crate::error::EngineError;
+use crate::error::{EngineError, check_memory};
 use crate::file::Config;
 use crate::forward::Buffers;
 use crate::kv::KvCache;
@@ -79,16 +79,8 @@ impl<'e> Session<'e> {
         let want_bytes = engine
             .kv_bytes(positions)
             .saturating_add(Buffers::bytes(engine, tokens, positions))
-            .saturating_add((positions * config.head_dim * 4) as u64);
-        if let Some(available_bytes) = trit_measure::available_bytes()
-            && want_bytes > available_bytes
-        {
-            return Err(EngineError::Memory {
-                what: "the KV cache and the scratch buffers",
-                want_bytes,
-                available_bytes,
-            });
-        }
+            .saturating_add(4 * positions as u64 * config.head_dim as u64);
+        check_memory("the KV cache and the scratch buffers", want_bytes)?;
         Ok(Self {
             engine,
             cache: KvCache::new(

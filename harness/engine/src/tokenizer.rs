@@ -112,7 +112,9 @@ impl Tokenizer {
         Detokenizer {
             tokenizer: self,
             pending: Vec::new(),
-            printed: 0,
+            context: 0,
+            printed: String::new(),
+            held: 0,
         }
     }
 }
@@ -121,13 +123,19 @@ impl Tokenizer {
 #[derive(Debug)]
 pub struct Detokenizer<'t> {
     tokenizer: &'t Tokenizer,
-    /// Tokens whose text is not all printed, after one that gives them their context.
+    /// The context, then the tokens that came after it. Decoders treat the first token of a text in their own ways (a
+    /// blank) and take the bytes of neighbouring byte tokens as one run, valid or not as a whole; so the context is the
+    /// last group of tokens that spelled whole characters.
     pending: Vec<u32>,
-    /// Bytes of the text of `pending` that were printed.
-    printed: usize,
+    /// Tokens of the context.
+    context: usize,
+    /// What was printed of the text of `pending`.
+    printed: String,
+    /// Tokens since something was printed.
+    held: usize,
 }
 
-/// No character has more bytes than this, so a longer run of broken text is broken for good.
+/// No character has more bytes than this, so an end that is broken after as many tokens is broken for good.
 const LONGEST_CHARACTER: usize = 4;
 
 impl Detokenizer<'_> {
@@ -137,15 +145,25 @@ impl Detokenizer<'_> {
     /// As [`Tokenizer::decode`].
     pub fn push(&mut self, token: u32) -> Result<String, EngineError> {
         self.pending.push(token);
+        self.held += 1;
         let text = self.tokenizer.decode(&self.pending)?;
-        let incomplete = text.ends_with(char::REPLACEMENT_CHARACTER);
-        if incomplete && self.pending.len() <= LONGEST_CHARACTER + 1 {
-            return Ok(String::new());
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        if whole.len() < text.len() && self.held < LONGEST_CHARACTER {
+            // What stands before an incomplete end does not change any more.
+            let new = whole.strip_prefix(self.printed.as_str()).unwrap_or("");
+            if !new.is_empty() {
+                self.printed.push_str(new);
+                self.held = 1;
+            }
+            return Ok(new.to_owned());
         }
-        let new = text.get(self.printed..).unwrap_or_default().to_owned();
-        // The last token stays as context: decoders treat the first token of a text in their own ways (a blank).
-        self.pending = vec![token];
-        self.printed = self.tokenizer.decode(&self.pending)?.len();
+        let new = self.not_printed(&text)?;
+        if !new.is_empty() {
+            self.pending.drain(..self.context);
+            self.context = self.pending.len();
+            self.printed = self.tokenizer.decode(&self.pending)?;
+        }
+        self.held = 0;
         Ok(new)
     }
 
@@ -155,7 +173,16 @@ impl Detokenizer<'_> {
     /// As [`Tokenizer::decode`].
     pub fn finish(self) -> Result<String, EngineError> {
         let text = self.tokenizer.decode(&self.pending)?;
-        Ok(text.get(self.printed..).unwrap_or_default().to_owned())
+        self.not_printed(&text)
+    }
+
+    /// The part of `text`, which is that of `pending`, that was not printed.
+    fn not_printed(&self, text: &str) -> Result<String, EngineError> {
+        match text.strip_prefix(self.printed.as_str()) {
+            Some(new) => Ok(new.to_owned()),
+            // A broken byte after the context's bytes breaks their run too: then the new tokens speak for themselves.
+            None => self.tokenizer.decode(&self.pending[self.context..]),
+        }
     }
 }
 

@@ -91,6 +91,84 @@ fn characters_come_whole() {
     assert_eq!(streamed, text);
 }
 
+/// Every piece in turn, and the rest.
+fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
+    let mut stream = tokenizer.detokenizer();
+    let mut pieces: Vec<String> = ids.iter().map(|id| stream.push(*id).unwrap()).collect();
+    pieces.push(stream.finish().unwrap());
+    pieces
+}
+
+/// Characters outside of a SentencePiece vocabulary are runs of byte tokens, and a run is valid or not as a whole.
+#[test]
+fn runs_of_byte_tokens_come_as_characters() {
+    let mut tokens = vec!["<unk>".to_owned(), "▁".to_owned(), "▁x".to_owned()];
+    let mut token_types = vec![token_type::UNKNOWN, token_type::NORMAL, token_type::NORMAL];
+    tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    token_types.resize(tokens.len(), token_type::BYTE);
+    tokens.push("<|end|>".to_owned());
+    token_types.push(token_type::CONTROL);
+    let (first_byte, end) = (3, 3 + 256);
+    let source = TokenizerSource::GgufSentencePiece {
+        scores: vec![-1.0; tokens.len()],
+        tokens,
+        token_types,
+        unknown: Some(0),
+        add_space_prefix: true,
+    };
+    let tokenizer = Tokenizer::load(&source, &config(None)).unwrap().unwrap();
+    let bytes = |text: &[u8]| -> Vec<u32> {
+        text.iter()
+            .map(|byte| first_byte + u32::from(*byte))
+            .collect()
+    };
+
+    let text = "é日🙂日";
+    let mut ids = vec![2];
+    ids.extend(bytes(text.as_bytes()));
+    // A token without text between two others does not take the blank of the second.
+    ids.extend([2, end, 2]);
+    let pieces = streamed(&tokenizer, &ids);
+    assert!(
+        pieces
+            .iter()
+            .all(|piece| !piece.contains(char::REPLACEMENT_CHARACTER)),
+        "{pieces:?}"
+    );
+    assert_eq!(pieces.concat(), format!("x{text} x x"));
+    assert_eq!(pieces.concat(), tokenizer.decode(&ids).unwrap());
+
+    // A byte that never becomes a character: what stands around it is not lost.
+    let mut ids = bytes("日".as_bytes());
+    ids.extend(bytes(&[0xE6]));
+    ids.push(2);
+    assert_eq!(streamed(&tokenizer, &ids).concat(), "日\u{fffd} x");
+    let pieces = streamed(&tokenizer, &bytes(&[0xFF; 9]));
+    assert_eq!(pieces.concat(), "\u{fffd}".repeat(9));
+    assert!(!pieces[3].is_empty(), "{pieces:?}");
+}
+
+/// Tokens that end one character and begin the next.
+#[test]
+fn tokens_across_characters_are_not_held_for_long() {
+    // 日 is E6 97 A5; the byte-level alphabet writes these bytes as æ, Ĺ and ¥.
+    let tokens = ["æ", "Ĺ¥æ", "Ĺ¥"].map(str::to_owned).to_vec();
+    let source = TokenizerSource::GgufBpe {
+        token_types: vec![token_type::NORMAL; tokens.len()],
+        tokens,
+        merges: vec![],
+        pre: None,
+    };
+    let tokenizer = Tokenizer::load(&source, &config(None)).unwrap().unwrap();
+    let mut ids = vec![0];
+    ids.extend([1; 20]);
+    ids.push(2);
+    let pieces = streamed(&tokenizer, &ids);
+    assert_eq!(pieces.concat(), "日".repeat(21));
+    assert_eq!(pieces[1], "日");
+    assert_eq!(pieces[20], "日");
+}
+
 #[test]
 fn a_broken_tail_comes_at_the_end() {
     let tokenizer = small(None);

@@ -156,13 +156,23 @@ impl Weights {
                     sources.push(Placed::InFile(source, owner, range));
                 } else {
                     let size = matrix_bytes(&source, layout)?;
+                    let end = arena_bytes
+                        .checked_add(size)
+                        .and_then(|end| end.checked_next_multiple_of(64))
+                        .ok_or(EngineError::Memory {
+                            what: "the weights",
+                            want_bytes: u64::MAX,
+                            available_bytes: trit_measure::available_bytes().unwrap_or(u64::MAX),
+                        })?;
                     let range = arena_bytes..arena_bytes + size;
-                    arena_bytes = range.end.next_multiple_of(64);
+                    arena_bytes = end;
                     ledger.linear_bytes += size as u64;
                     sources.push(Placed::InArena(source, range));
                 }
             }
         }
+        let copies = head_copy_bytes(checkpoint, head)?;
+        crate::error::check_memory("the weights", (arena_bytes as u64).saturating_add(copies))?;
         let arena = pack_arena(checkpoint, layout, &sources, arena_bytes)?;
 
         let mut projections = sources.into_iter().map(|placed| {
@@ -252,6 +262,27 @@ impl Weights {
             ledger,
         })
     }
+}
+
+/// Bytes of what is not read where it lies: the head or the tied embedding in another type, and a generated embedding.
+fn head_copy_bytes(checkpoint: &Checkpoint, head: HeadType) -> Result<u64, EngineError> {
+    let config = checkpoint.config();
+    let numbers = (config.vocab as u64).saturating_mul(config.hidden as u64);
+    let (dtype, generated) = if checkpoint.container() == "synthetic" {
+        (FloatType::F16, numbers.saturating_mul(2))
+    } else {
+        let matrix = match checkpoint.head()? {
+            Some(matrix) => matrix,
+            None => checkpoint.embedding()?,
+        };
+        (matrix.dtype(), 0)
+    };
+    let copy = match (head, dtype) {
+        (HeadType::F16, FloatType::F16) | (HeadType::F32, FloatType::F32) => 0,
+        (HeadType::F16, _) => numbers.saturating_mul(2),
+        (HeadType::F32, _) => numbers.saturating_mul(4),
+    };
+    Ok(copy.saturating_add(generated))
 }
 
 fn pack_error(source: &LinearSource, error: trit_kernel::PackError) -> EngineError {
