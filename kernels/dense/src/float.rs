@@ -103,29 +103,30 @@ pub(crate) fn prepare_group(tokens: &[f32], k: usize, group: &mut [u8]) {
     }
 }
 
-/// A tile of `J` vectors of rows and `groups` groups; see [`crate::driver::Method::tile`].
+/// A tile of `J` vectors of rows, `P` of them a pass, and `groups` groups, `MAX` at most; see [`crate::driver::Method::tile`].
 #[inline(always)]
-pub(crate) fn tile<L: Lanes, W: Weight, const J: usize>(
+pub(crate) fn tile<L: Lanes, W: Weight, const J: usize, const P: usize, const MAX: usize>(
     panel: Panel<'_>,
     groups: &[&[u8]],
     k: Range<usize>,
     out: &mut [f32],
 ) {
     match *groups {
-        [a] => tile_of::<L, W, J, 1>(panel, [a], k, out),
-        [a, b] => tile_of::<L, W, J, 2>(panel, [a, b], k, out),
-        [a, b, c] => tile_of::<L, W, J, 3>(panel, [a, b, c], k, out),
+        [a] => tile_of::<L, W, J, P, 1>(panel, [a], k, out),
+        [a, b] if MAX >= 2 => tile_of::<L, W, J, P, 2>(panel, [a, b], k, out),
+        [a, b, c] if MAX >= 3 => tile_of::<L, W, J, P, 3>(panel, [a, b, c], k, out),
         _ => unreachable!("a tile of {} groups", groups.len()),
     }
 }
 
 #[inline(always)]
-fn tile_of<L: Lanes, W: Weight, const J: usize, const G: usize>(
+fn tile_of<L: Lanes, W: Weight, const J: usize, const P: usize, const G: usize>(
     panel: Panel<'_>,
     groups: [&[u8]; G],
     k: Range<usize>,
     out: &mut [f32],
 ) {
+    const { assert!(J.is_multiple_of(P), "whole passes") };
     let rows = J * L::N;
     let weights: &[W] = &bytemuck::cast_slice(panel.bytes)[k.start * rows..k.end * rows];
     let groups: [&[f32]; G] =
@@ -134,23 +135,26 @@ fn tile_of<L: Lanes, W: Weight, const J: usize, const G: usize>(
     // SAFETY: a method exists only where its instruction set does. The slices above hold `k.len()` times `rows` weights
     // and GROUP activations, and `out` holds what is stored.
     unsafe {
-        let mut sums = [[[L::zero(); J]; GROUP]; G];
-        for i in 0..k.len() {
-            let w: [L::V; J] = from_fn(|j| W::load::<L>(weights.as_ptr().add(i * rows + j * L::N)));
-            for g in 0..G {
-                for t in 0..GROUP {
-                    let x = L::splat(groups[g].as_ptr().add(i * GROUP + t));
-                    for j in 0..J {
-                        sums[g][t][j] = L::multiply_add(w[j], x, sums[g][t][j]);
+        for pass in (0..J).step_by(P) {
+            let mut sums = [[[L::zero(); P]; GROUP]; G];
+            for i in 0..k.len() {
+                let at = weights.as_ptr().add(i * rows + pass * L::N);
+                let w: [L::V; P] = from_fn(|p| W::load::<L>(at.add(p * L::N)));
+                for g in 0..G {
+                    for t in 0..GROUP {
+                        let x = L::splat(groups[g].as_ptr().add(i * GROUP + t));
+                        for p in 0..P {
+                            sums[g][t][p] = L::multiply_add(w[p], x, sums[g][t][p]);
+                        }
                     }
                 }
             }
-        }
-        for g in 0..G {
-            for t in 0..GROUP {
-                for j in 0..J {
-                    let at = (g * GROUP + t) * rows + j * L::N;
-                    L::store(sums[g][t][j], out.as_mut_ptr().add(at));
+            for g in 0..G {
+                for t in 0..GROUP {
+                    for p in 0..P {
+                        let at = (g * GROUP + t) * rows + (pass + p) * L::N;
+                        L::store(sums[g][t][p], out.as_mut_ptr().add(at));
+                    }
                 }
             }
         }

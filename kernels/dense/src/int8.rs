@@ -78,73 +78,85 @@ pub(crate) fn prepare_group<B: Bytes>(tokens: &[f32], k: usize, group: &mut [u8]
     inverse[tokens.len() / k * 8..].fill(0);
 }
 
-/// A tile of `J` vectors of rows and `groups` groups; see [`crate::driver::Method::tile`].
+/// A tile of `J` vectors of rows, `P` of them a pass, and `groups` groups, `MAX` at most; see [`crate::driver::Method::tile`].
 #[inline(always)]
-pub(crate) fn tile<B: Bytes, const J: usize>(panel: Panel<'_>, groups: &[&[u8]], out: &mut [f32]) {
+pub(crate) fn tile<B: Bytes, const J: usize, const P: usize, const MAX: usize>(
+    panel: Panel<'_>,
+    groups: &[&[u8]],
+    out: &mut [f32],
+) {
     match *groups {
-        [a] => tile_of::<B, J, 1>(panel, [a], out),
-        [a, b] => tile_of::<B, J, 2>(panel, [a, b], out),
-        [a, b, c] => tile_of::<B, J, 3>(panel, [a, b, c], out),
+        [a] => tile_of::<B, J, P, 1>(panel, [a], out),
+        [a, b] if MAX >= 2 => tile_of::<B, J, P, 2>(panel, [a, b], out),
+        [a, b, c] if MAX >= 3 => tile_of::<B, J, P, 3>(panel, [a, b, c], out),
         _ => unreachable!("a tile of {} groups", groups.len()),
     }
 }
 
 #[inline(always)]
-fn tile_of<B: Bytes, const J: usize, const G: usize>(
+fn tile_of<B: Bytes, const J: usize, const P: usize, const G: usize>(
     panel: Panel<'_>,
     groups: [&[u8]; G],
     out: &mut [f32],
 ) {
+    const { assert!(J.is_multiple_of(P), "whole passes") };
     let rows = J * B::F::N;
     let steps = panel.k.div_ceil(4);
     let weights = &panel.bytes[..weight_bytes(rows, panel.k)];
     let acts: [&[u8]; G] = groups.map(|group| &group[..act_bytes(panel.k)]);
-    // SAFETY: a method exists only where its instruction set does. The slices above hold `steps` times four bytes a row
-    // and token.
-    let sums = unsafe {
-        let mut sums = [[[B::zero(); J]; GROUP]; G];
-        for i in 0..steps {
-            let w: [B::W; J] = from_fn(|j| {
-                B::weights(B::load(weights.as_ptr().add((i * rows + j * B::F::N) * 4)))
-            });
-            for g in 0..G {
-                for t in 0..GROUP {
-                    let x = B::splat(acts[g].as_ptr().add((i * GROUP + t) * 4));
-                    for j in 0..J {
-                        sums[g][t][j] = B::dot_signed(sums[g][t][j], w[j], x);
+    assert_eq!(out.len(), G * GROUP * rows, "tile size");
+    for pass in (0..J).step_by(P) {
+        // SAFETY: a method exists only where its instruction set does. The slices above hold `steps` times four bytes a
+        // row and token.
+        let sums = unsafe {
+            let mut sums = [[[B::zero(); P]; GROUP]; G];
+            for i in 0..steps {
+                let at = weights.as_ptr().add((i * rows + pass * B::F::N) * 4);
+                let w: [B::W; P] = from_fn(|p| B::weights(B::load(at.add(p * B::F::N * 4))));
+                for g in 0..G {
+                    for t in 0..GROUP {
+                        let x = B::splat(acts[g].as_ptr().add((i * GROUP + t) * 4));
+                        for p in 0..P {
+                            sums[g][t][p] = B::dot_signed(sums[g][t][p], w[p], x);
+                        }
                     }
                 }
             }
-        }
-        sums
-    };
-    for (g, out) in out.chunks_exact_mut(GROUP * rows).enumerate() {
-        for (t, out) in out.chunks_exact_mut(rows).enumerate() {
-            scale::<B, J>(panel, groups[g], t, sums[g][t], out);
+            sums
+        };
+        for (g, out) in out.chunks_exact_mut(GROUP * rows).enumerate() {
+            for (t, out) in out.chunks_exact_mut(rows).enumerate() {
+                let out = &mut out[pass * B::F::N..(pass + P) * B::F::N];
+                scale::<B, P>(panel, rows, pass, groups[g], t, sums[g][t], out);
+            }
         }
     }
 }
 
-/// Turns sums into results.
+/// Turns the sums of `P` of a panel's vectors, from `first`, into results.
 #[inline(always)]
-fn scale<B: Bytes, const J: usize>(
+fn scale<B: Bytes, const P: usize>(
     panel: Panel<'_>,
+    rows: usize,
+    first: usize,
     group: &[u8],
     token: usize,
-    sums: [B::V; J],
+    sums: [B::V; P],
     out: &mut [f32],
 ) {
-    let rows = J * B::F::N;
     let at = act_bytes(panel.k) + token * 8;
     let inverse = f64::from_ne_bytes(group[at..at + 8].try_into().expect("eight bytes"));
+    let first = first * B::F::N;
     let (offsets, _) = panel.bytes[weight_bytes(rows, panel.k)..].as_chunks::<4>();
+    let scales = panel.scales.get(first..).unwrap_or(&[]);
     let mut lanes = [0i32; 64];
-    let lanes = &mut lanes[..rows];
-    for j in 0..J {
+    let lanes = &mut lanes[..P * B::F::N];
+    for p in 0..P {
         // SAFETY: a method exists only where its instruction set does, and there are as many lanes as are stored.
-        unsafe { B::store(sums[j], lanes.as_mut_ptr().add(j * B::F::N)) }
+        unsafe { B::store(sums[p], lanes.as_mut_ptr().add(p * B::F::N)) }
     }
-    for (((out, sum), offset), scale) in out.iter_mut().zip(lanes).zip(offsets).zip(panel.scales) {
+    let factors = offsets[first..].iter().zip(scales);
+    for ((out, sum), (offset, scale)) in out.iter_mut().zip(lanes).zip(factors) {
         let sum = sum.wrapping_sub(i32::from_ne_bytes(*offset));
         *out = (f64::from(sum) * (f64::from(*scale) * inverse)) as f32;
     }
@@ -198,5 +210,5 @@ pub(crate) fn gemv<B: Bytes, const J: usize>(
         }
         total
     };
-    scale::<B, J>(panel, group, token, sums, out);
+    scale::<B, J>(panel, rows, 0, group, token, sums, out);
 }

@@ -98,14 +98,14 @@ macro_rules! method {
 
 /// [`method!`] for f32 and f16 weights.
 macro_rules! float_method {
-    ($open:ident, $name:ident, $info:ident, $lanes:ty, $weight:ty, $vectors:literal x $groups:literal, $attr:meta) => {
+    ($open:ident, $name:ident, $info:ident, $lanes:ty, $weight:ty, $vectors:literal by $pass:literal x $groups:literal, $attr:meta) => {
         method!(
             $open, $name, $info, <$lanes as float::Lanes>::N, $vectors x $groups, 1024, $attr,
             panel_bytes |rows, k| float::panel_bytes::<$weight>(rows, k),
             group_bytes float::group_bytes,
             pack |rows, weights, k, panel, _scales| float::pack_panel::<$weight>(rows, weights, k, panel),
             prepare float::prepare_group,
-            tile |panel, groups, k, out| float::tile::<$lanes, $weight, $vectors>(panel, groups, k, out),
+            tile |panel, groups, k, out| float::tile::<$lanes, $weight, $vectors, $pass, $groups>(panel, groups, k, out),
             gemv float::gemv::<$lanes, $weight, $vectors>
         );
     };
@@ -114,14 +114,14 @@ macro_rules! float_method {
 /// [`method!`] for int8 weights.
 #[cfg(target_arch = "x86_64")]
 macro_rules! int8_method {
-    ($open:ident, $name:ident, $info:ident, $bytes:ty, $vectors:literal x $groups:literal, $attr:meta) => {
+    ($open:ident, $name:ident, $info:ident, $bytes:ty, $vectors:literal by $pass:literal x $groups:literal, $attr:meta) => {
         method!(
             $open, $name, $info, <<$bytes as Bytes>::F as float::Lanes>::N, $vectors x $groups, usize::MAX, $attr,
             panel_bytes |rows, k| int8::panel_bytes(rows, k),
             group_bytes int8::group_bytes,
             pack |rows, weights, k, panel, scales| int8::pack_panel::<$bytes>(rows, weights, k, panel, scales),
             prepare int8::prepare_group::<$bytes>,
-            tile |panel, groups, _k, out| int8::tile::<$bytes, $vectors>(panel, groups, out),
+            tile |panel, groups, _k, out| int8::tile::<$bytes, $vectors, $pass, $groups>(panel, groups, out),
             gemv int8::gemv::<$bytes, $vectors>
         );
     };
@@ -143,7 +143,7 @@ macro_rules! q4_method {
     };
 }
 
-float_method!(f32_scalar, F32Scalar, F32_SCALAR, Scalar, f32, 2 x 1, inline);
+float_method!(f32_scalar, F32Scalar, F32_SCALAR, Scalar, f32, 2 by 2 x 1, inline);
 
 /// Methods of x86-64; elsewhere their opening says why not.
 macro_rules! x86_methods {
@@ -161,15 +161,15 @@ macro_rules! x86_methods {
 }
 
 x86_methods! {
-    float_method!(f32_avx2, F32Avx2, F32_AVX2, Avx2, f32, 3 x 1, target_feature(enable = "avx2,fma,f16c"));
-    float_method!(f16_avx2, F16Avx2, F16_AVX2, Avx2, f16, 3 x 1, target_feature(enable = "avx2,fma,f16c"));
-    float_method!(f32_avx512, F32Avx512, F32_AVX512, Avx512, f32, 2 x 3,
+    float_method!(f32_avx2, F32Avx2, F32_AVX2, Avx2, f32, 3 by 1 x 3, target_feature(enable = "avx2,fma,f16c"));
+    float_method!(f16_avx2, F16Avx2, F16_AVX2, Avx2, f16, 3 by 1 x 3, target_feature(enable = "avx2,fma,f16c"));
+    float_method!(f32_avx512, F32Avx512, F32_AVX512, Avx512, f32, 2 by 2 x 3,
         target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"));
-    float_method!(f16_avx512, F16Avx512, F16_AVX512, Avx512, f16, 2 x 3,
+    float_method!(f16_avx512, F16Avx512, F16_AVX512, Avx512, f16, 2 by 2 x 3,
         target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"));
-    int8_method!(i8_avx2, I8Avx2, I8_AVX2, Avx2, 2 x 1, target_feature(enable = "avx2,fma,f16c"));
-    int8_method!(i8_avxvnni, I8AvxVnni, I8_AVXVNNI, AvxVnni, 3 x 1, target_feature(enable = "avx2,fma,f16c,avxvnni"));
-    int8_method!(i8_avx512, I8Avx512, I8_AVX512, Vnni, 2 x 3,
+    int8_method!(i8_avx2, I8Avx2, I8_AVX2, Avx2, 2 by 2 x 1, target_feature(enable = "avx2,fma,f16c"));
+    int8_method!(i8_avxvnni, I8AvxVnni, I8_AVXVNNI, AvxVnni, 3 by 1 x 3, target_feature(enable = "avx2,fma,f16c,avxvnni"));
+    int8_method!(i8_avx512, I8Avx512, I8_AVX512, Vnni, 2 by 2 x 3,
         target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"));
     q4_method!(q4_avx2, Q4Avx2, Q4_AVX2, Avx2, 2 x 1, target_feature(enable = "avx2,fma,f16c"));
     q4_method!(q4_avxvnni, Q4AvxVnni, Q4_AVXVNNI, AvxVnni, 2 x 1, target_feature(enable = "avx2,fma,f16c,avxvnni"));

@@ -197,6 +197,35 @@ pub(crate) fn tile<B: Bytes, const J: usize>(panel: Panel<'_>, groups: &[&[u8]],
     }
 }
 
+/// Adds block `b` of one token, and asks for the bytes after it.
+///
+/// # Safety
+/// The instruction set is there; there are more than `b` blocks.
+#[inline(always)]
+unsafe fn one<B: Bytes, const J: usize>(
+    panel: Panel<'_>,
+    acts: &[u8],
+    corrections: &[u8],
+    b: usize,
+    token: usize,
+    sums: &mut [[<B::F as Lanes>::V; J]; 1],
+) {
+    let size = block_bytes(J * B::F::N);
+    // SAFETY: as the caller says. A prefetch reads nothing.
+    unsafe {
+        let at = panel.bytes.as_ptr().add(b * size);
+        for line in 0..size.div_ceil(64) {
+            B::prefetch(at.wrapping_add(AHEAD + line * 64));
+        }
+        block::<B, J, 1>(
+            at,
+            acts.as_ptr().add((b * STEPS * GROUP + token) * 4),
+            corrections.as_ptr().add((b * GROUP + token) * 4),
+            sums,
+        );
+    }
+}
+
 /// One token; see [`crate::driver::Method::gemv`].
 #[inline(always)]
 pub(crate) fn gemv<B: Bytes, const J: usize>(
@@ -219,24 +248,12 @@ pub(crate) fn gemv<B: Bytes, const J: usize>(
     // reads the first half and another the second. A prefetch reads nothing.
     unsafe {
         let mut sums = [[[B::F::zero(); J]; 1]; 2];
-        let add = |b: usize, sums: &mut [[<B::F as Lanes>::V; J]; 1]| {
-            let at = panel.bytes.as_ptr().add(b * block_bytes(rows));
-            for line in 0..block_bytes(rows).div_ceil(64) {
-                B::prefetch(at.wrapping_add(AHEAD + line * 64));
-            }
-            block::<B, J, 1>(
-                at,
-                acts.as_ptr().add((b * STEPS * GROUP + token) * 4),
-                corrections.as_ptr().add((b * GROUP + token) * 4),
-                sums,
-            );
-        };
         for b in 0..half {
-            add(b, &mut sums[0]);
-            add(half + b, &mut sums[1]);
+            one::<B, J>(panel, acts, corrections, b, token, &mut sums[0]);
+            one::<B, J>(panel, acts, corrections, half + b, token, &mut sums[1]);
         }
         if blocks % 2 == 1 {
-            add(blocks - 1, &mut sums[1]);
+            one::<B, J>(panel, acts, corrections, blocks - 1, token, &mut sums[1]);
         }
         let mut total = [[B::F::zero(); J]; 1];
         for j in 0..J {

@@ -13,7 +13,8 @@ pub enum Operation {
     F32,
 }
 
-/// A loop of multiply-adds on registers, with 8 or more independent accumulators.
+/// A loop of multiply-adds with 8 or more independent accumulators, on registers (the portable integer loop, whose
+/// accumulators the compiler chooses, reads its factors from the first cache).
 #[derive(Clone, Copy, Debug)]
 pub struct PeakLoop {
     pub(super) name: &'static str,
@@ -82,32 +83,30 @@ pub(super) fn sum_f32(lanes: &[f32]) -> u64 {
     lanes.iter().map(|lane| *lane as u64).sum()
 }
 
-/// Lanes of a portable loop.
-const LANES: usize = 64;
+/// Products of an iteration of the portable integer loop; both factors stay in the first cache.
+const PRODUCTS: usize = 1024;
 
 fn int8_scalar(iterations: u64) -> u64 {
-    let (mut a, b) = (
-        black_box([i16::from(A); LANES]),
-        black_box([i16::from(B); LANES]),
-    );
-    let mut sums = [0i32; LANES];
+    let (a, b) = ([i16::from(A); PRODUCTS], [i16::from(B); PRODUCTS]);
+    let mut sum = 0i32;
     for _ in 0..iterations {
         // Unknown in each iteration, or the products would be computed once.
-        a = black_box(a);
-        for i in 0..LANES {
-            sums[i] = sums[i].wrapping_add(i32::from(a[i]) * i32::from(b[i]));
-        }
+        let (a, b) = (black_box(&a), black_box(&b));
+        let products = a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b));
+        sum = sum.wrapping_add(products.sum());
     }
-    sum_i32(&sums)
+    sum_i32(&[sum])
 }
 
+/// Lanes of the portable float loop.
+const LANES: usize = 32;
+
 fn f32_scalar(iterations: u64) -> u64 {
-    let (mut a, b) = (black_box([0.5f32; LANES]), black_box([2.0f32; LANES]));
-    let mut sums = [0f32; LANES];
+    let (a, b) = (black_box(1f32), black_box(1f32));
+    let mut sums = black_box([0f32; LANES]);
     for _ in 0..iterations {
-        a = black_box(a);
-        for i in 0..LANES {
-            sums[i] += a[i] * b[i];
+        for sum in &mut sums {
+            *sum = *sum * a + b;
         }
     }
     sum_f32(&sums)
@@ -118,10 +117,10 @@ static SCALAR: [PeakLoop; 2] = [
         name: "int8-scalar-portable",
         isa: Isa::Scalar,
         operation: Operation::Int8,
-        ops_per_iteration: 2 * LANES as u64,
+        ops_per_iteration: 2 * PRODUCTS as u64,
         run: int8_scalar,
-        lane: |n| i32_lane(n.wrapping_mul(15)),
-        lanes: LANES as u64,
+        lane: |n| i32_lane(n.wrapping_mul(15 * PRODUCTS as u64)),
+        lanes: 1,
     },
     PeakLoop {
         name: "f32-scalar-portable",

@@ -2,11 +2,12 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __m512i, _mm256_add_epi16, _mm256_add_epi32, _mm256_dpbusd_avx_epi32,
-    _mm256_dpbusd_epi32, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512,
+    __m128, __m128i, __m256, __m256i, __m512, __m512i, _mm_add_epi32, _mm_add_ps, _mm_madd_epi16,
+    _mm_mul_ps, _mm_set1_epi16, _mm_set1_ps, _mm_setzero_ps, _mm_setzero_si128, _mm256_add_epi16,
+    _mm256_add_epi32, _mm256_dpbusd_avx_epi32, _mm256_dpbusd_epi32, _mm256_fmadd_ps,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
 };
 
 use trit_kernel::Isa;
@@ -16,7 +17,7 @@ use super::peak::{A, B, Operation, PeakLoop, f32_lane, i32_lane, sum_f32, sum_i3
 /// Accumulators of a loop on 16 registers, factors aside.
 const NARROW: usize = 12;
 /// Accumulators of a loop on 32 registers, factors aside.
-const WIDE: usize = 24;
+const WIDE: usize = 16;
 
 /// One loop: `$n` accumulators of type `$v`, and a step that takes the accumulator and the factors. The factor passes
 /// through an empty piece of assembly before each step, so that the compiler neither moves a product out of the loop nor
@@ -50,6 +51,15 @@ macro_rules! peak {
     };
 }
 
+// What every x86-64 has: the portable kernels are compiled to these.
+peak!(mul_add_128, "sse2", NARROW x __m128, xmm_reg, zero _mm_setzero_ps(),
+    factors _mm_set1_ps(0.5), _mm_set1_ps(2.0),
+    |sum, x, y| _mm_add_ps(sum, _mm_mul_ps(x, y)), [f32] sum_f32);
+
+peak!(madd_128, "sse2", NARROW x __m128i, xmm_reg, zero _mm_setzero_si128(),
+    factors _mm_set1_epi16(A.into()), _mm_set1_epi16(B.into()),
+    |sum, x, y| _mm_add_epi32(sum, _mm_madd_epi16(x, y)), [i32] sum_i32);
+
 fn sum_i16(lanes: &[i16]) -> u64 {
     let sum: i64 = lanes.iter().map(|lane| i64::from(*lane)).sum();
     sum.cast_unsigned()
@@ -59,7 +69,7 @@ peak!(fma_256, "avx2,fma", NARROW x __m256, ymm_reg, zero _mm256_setzero_ps(),
     factors _mm256_set1_ps(0.5), _mm256_set1_ps(2.0),
     |sum, x, y| _mm256_fmadd_ps(x, y, sum), [f32] sum_f32);
 
-peak!(fma_512, "avx512f", WIDE x __m512, zmm_reg, zero _mm512_setzero_ps(),
+peak!(fma_512, "avx512f,avx512vl", WIDE x __m512, zmm_reg, zero _mm512_setzero_ps(),
     factors _mm512_set1_ps(0.5), _mm512_set1_ps(2.0),
     |sum, x, y| _mm512_fmadd_ps(x, y, sum), [f32] sum_f32);
 
@@ -80,7 +90,7 @@ peak!(dpbusd_256, "avx512f,avx512vl,avx512vnni", WIDE x __m256i, ymm_reg, zero _
     factors _mm256_set1_epi8(A), _mm256_set1_epi8(B),
     |sum, x, y| _mm256_dpbusd_epi32(sum, x, y), [i32] sum_i32);
 
-peak!(dpbusd_512, "avx512f,avx512vnni", WIDE x __m512i, zmm_reg, zero _mm512_setzero_si512(),
+peak!(dpbusd_512, "avx512f,avx512vl,avx512vnni", WIDE x __m512i, zmm_reg, zero _mm512_setzero_si512(),
     factors _mm512_set1_epi8(A), _mm512_set1_epi8(B),
     |sum, x, y| _mm512_dpbusd_epi32(sum, x, y), [i32] sum_i32);
 
@@ -110,7 +120,10 @@ const fn line(
 }
 
 #[rustfmt::skip]
-pub(super) static LOOPS: [PeakLoop; 7] = [
+pub(super) static LOOPS: [PeakLoop; 9] = [
+    line(("f32-scalar-mul-add-128", Isa::Scalar, Operation::F32), mul_add_128, f32_lane, NARROW, 4, 4),
+    line(("int8-scalar-madd-add-128", Isa::Scalar, Operation::Int8), madd_128,
+        |n| i32_lane(n.wrapping_mul(30)), NARROW, 4, 8),
     line(("f32-avx2-fma-256", Isa::Avx2, Operation::F32), fma_256, f32_lane, NARROW, 8, 8),
     line(("f32-avx512-fma-512", Isa::Avx512, Operation::F32), fma_512, f32_lane, WIDE, 16, 16),
     line(("int8-avx2-maddubs-madd-add-256", Isa::Avx2, Operation::Int8), maddubs_madd, int8_lane, NARROW, 8, 32),
