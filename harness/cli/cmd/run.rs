@@ -122,7 +122,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
     };
 
     say("looking at the kernels of this machine");
-    let survey = match trit_run::survey(&worker, Timeouts::default().start, interrupted) {
+    let survey = match trit_run::survey(&worker, &args.kernel, Timeouts::default().start, interrupted) {
         Ok(survey) => survey,
         Err(WorkerError::Interrupted) => {
             remove_empty(dir.as_ref());

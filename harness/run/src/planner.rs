@@ -660,7 +660,7 @@ impl Builder<'_> {
 }
 
 /// Fewest visits of a micro cell, blocks of a pair, visits of a cell of a whole model.
-const FEWEST: [u64; 3] = [5, 8, 2];
+const FEWEST: [u64; 3] = [8, 8, 2];
 /// Most of them: beyond, intervals hardly shrink.
 const MOST: [u64; 3] = [300, 400, 30];
 /// How time that is left is divided among the three kinds.

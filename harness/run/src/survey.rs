@@ -70,10 +70,13 @@ fn look(
 /// Asks a worker what it can run, and measures each kernel for some milliseconds. A worker that dies over one kernel is
 /// replaced; that kernel stays without estimates. Answers are not verified here, and nothing of it is a result.
 ///
+/// `only` are the ids to look at; none: all. The others are listed without estimates.
+///
 /// # Errors
 /// When no worker can be started, or the run is interrupted.
 pub fn survey(
     command: &WorkerCommand,
+    only: &[String],
     timeout: Duration,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Survey, WorkerError> {
@@ -81,7 +84,8 @@ pub fn survey(
     let mut kernels = worker.hello.kernels.clone();
     let threads = usize::try_from(worker.hello.threads).unwrap_or(1).max(1);
     for facts in &mut kernels {
-        if !facts.unavailable.is_empty() {
+        let wanted = only.is_empty() || only.contains(&facts.id);
+        if !facts.unavailable.is_empty() || !wanted {
             continue;
         }
         let gemv = Task {

@@ -30,7 +30,7 @@ const TIMEOUTS: Timeouts = Timeouts {
 
 fn plan_of(suite: &str) -> Plan {
     let suite = Suite::parse("test.toml", &format!("[suite]\nname = \"test\"\n{suite}")).unwrap();
-    let survey = survey(&fake("fake"), TIMEOUTS.start, &|| false).unwrap();
+    let survey = survey(&fake("fake"), &[], TIMEOUTS.start, &|| false).unwrap();
     let context = PlanContext {
         threads: survey.threads,
         kernels: survey.kernels,

@@ -172,15 +172,14 @@ impl<'a> Master<'a> {
     /// Ends the workers that no unfinished item needs.
     pub(super) fn release(&mut self, items: &[Visited], plan: &Plan) {
         let key = |item: &Item| match item {
-            Item::Pair(index) => Some(pair_key(*index)),
-            Item::Cell(id) => plan
-                .cell(id)
-                .map(|planned| bench_key(planned.station, &planned.cell)),
+            Item::Pair(index) => plan.cell(&plan.pairs[*index].a),
+            Item::Cell(id) => plan.cell(id),
         };
         let needed: Vec<String> = items
             .iter()
             .filter(|visited| !visited.done)
             .filter_map(|visited| key(&visited.item))
+            .map(|planned| bench_key(planned.station, &planned.cell))
             .collect();
         for key in self.benches.keys() {
             if key != REFERENCE && !needed.contains(&key) {
@@ -438,8 +437,8 @@ impl<'a> Master<'a> {
         result
     }
 
-    /// One block of a pair. Both sides live in one worker, so that they have the same threads, the same CPUs and the same
-    /// kind of pages.
+    /// One block of a pair. Both sides live in the worker of the first, so that they have the same threads, the same CPUs
+    /// and the same kind of pages.
     pub(super) fn visit_pair(
         &mut self,
         index: usize,
@@ -460,7 +459,8 @@ impl<'a> Master<'a> {
                 return Err(stop(Status::Skipped, "a side of the pair is gone"));
             }
         }
-        let key = pair_key(index);
+        let subject = self.state(&ids[0])?;
+        let key = bench_key(subject.station, &subject.row);
         let mut slots = [0; 2];
         for (slot, id) in slots.iter_mut().zip(&ids) {
             let opened = self.open(&key, id);
@@ -587,10 +587,6 @@ impl Contest for Both<'_, '_> {
         let (sample, _) = self.master.slice_of(self.key, id, slot, iterations, 1)?;
         Ok(sample)
     }
-}
-
-fn pair_key(index: usize) -> String {
-    format!("pair {index}")
 }
 
 fn no_reference(why: &str) -> Trouble {

@@ -24,6 +24,7 @@ use crate::protocol::{
     Answer, FailureKind, Hello, Job, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
 };
 use engine::Engines;
+use probe::Arenas;
 use weights::WeightStore;
 
 /// Why a request could not be met.
@@ -108,6 +109,7 @@ struct Shop {
     teams: BTreeMap<usize, Rc<Team>>,
     weights: WeightStore,
     engines: Engines,
+    arenas: Arenas,
 }
 
 impl Shop {
@@ -206,6 +208,7 @@ impl Floor {
             Request::Close { slot } => {
                 self.subjects.remove(&slot);
                 self.shop.weights.release();
+                self.shop.arenas.release();
                 Ok(Reply::Done)
             }
             Request::Reference { task, sums } => {
@@ -296,6 +299,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()>
             teams: BTreeMap::new(),
             weights: WeightStore::default(),
             engines: Engines::default(),
+            arenas: Arenas::default(),
         },
         subjects: BTreeMap::new(),
     };

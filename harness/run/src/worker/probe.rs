@@ -1,6 +1,7 @@
 //! The limits of the machine: reading memory, and arithmetic on registers. A probe tries all its loops when it is opened
 //! and keeps the fastest: a limit that a better loop could pass would be none.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,15 +47,41 @@ fn fastest(count: usize, mut call: impl FnMut(usize)) -> Option<(usize, f64)> {
         .min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// Reads memory: calls rotate through a working set, each reads one chunk of it, split between the threads of the team.
-pub(super) struct Read {
-    team: Rc<Team>,
+/// What read probes read. Probes of one worker that differ in threads alone share it.
+struct Arena {
     buffer: HugeBuf,
     /// Bytes of one chunk, and from one to the next.
     bytes: usize,
     stride: usize,
     /// Checksum of each chunk.
     sums: Vec<u64>,
+}
+
+/// The arenas of a worker, by bytes of a call and of the working set.
+#[derive(Default)]
+pub(super) struct Arenas(BTreeMap<(u64, u64), Rc<Arena>>);
+
+impl Arenas {
+    fn get(&mut self, task: &Task) -> Result<Rc<Arena>, Fault> {
+        let key = (task.bytes_per_call, task.working_set_bytes);
+        if let Some(arena) = self.0.get(&key) {
+            return Ok(Rc::clone(arena));
+        }
+        let arena = Rc::new(Arena::new(task)?);
+        self.0.insert(key, Rc::clone(&arena));
+        Ok(arena)
+    }
+
+    /// Frees what no probe uses any more.
+    pub(super) fn release(&mut self) {
+        self.0.retain(|_, arena| Rc::strong_count(arena) > 1);
+    }
+}
+
+/// Reads memory: calls rotate through a working set, each reads one chunk of it, split between the threads of the team.
+pub(super) struct Read {
+    team: Rc<Team>,
+    arena: Rc<Arena>,
     used: ReadLoop,
     call_ns: f64,
     cursor: usize,
@@ -85,14 +112,11 @@ fn read_chunk(team: &Team, used: ReadLoop, chunk: &[u8]) -> u64 {
     sum.into_inner()
 }
 
-impl Read {
-    pub(super) fn open(shop: &mut Shop, task: &Task) -> Result<Self, Fault> {
-        let team = shop.team(task.threads)?;
+impl Arena {
+    fn new(task: &Task) -> Result<Self, Fault> {
         let too_large = || Fault::over_limit("the working set does not fit in memory");
-        if task.bytes_per_call == 0
-            || task.working_set_bytes > MAX_BYTES
-            || task.bytes_per_call > MAX_BYTES
-        {
+        let sane = 1..=MAX_BYTES;
+        if !sane.contains(&task.bytes_per_call) || task.working_set_bytes > MAX_BYTES {
             return Err(too_large());
         }
         let bytes = usize::try_from(task.bytes_per_call).map_err(|_| too_large())?;
@@ -116,21 +140,35 @@ impl Read {
                 }
                 *sum = checksum(&chunk[..bytes]);
             });
+        Ok(Self {
+            buffer,
+            bytes,
+            stride,
+            sums,
+        })
+    }
+
+    fn chunk(&self, at: usize) -> &[u8] {
+        let start = at * self.stride;
+        &self.buffer.bytes()[start..start + self.bytes]
+    }
+}
+
+impl Read {
+    pub(super) fn open(shop: &mut Shop, task: &Task) -> Result<Self, Fault> {
+        let team = shop.team(task.threads)?;
+        let arena = shop.arenas.get(task)?;
         let loops = read_loops(shop.cpu);
         let mut next = 0;
         let found = fastest(loops.len(), |candidate| {
-            let chunk = &buffer.bytes()[next * stride..next * stride + bytes];
-            std::hint::black_box(read_chunk(&team, loops[candidate], chunk));
-            next = (next + 1) % chunks;
+            std::hint::black_box(read_chunk(&team, loops[candidate], arena.chunk(next)));
+            next = (next + 1) % arena.sums.len();
         });
         let (used, call_ns) =
             found.ok_or_else(|| Fault::unsupported("this build has no read loop"))?;
         Ok(Self {
             team,
-            buffer,
-            bytes,
-            stride,
-            sums,
+            arena,
             used: loops[used],
             call_ns,
             cursor: next,
@@ -140,11 +178,10 @@ impl Read {
     }
 
     fn call(&mut self) {
-        let start = self.cursor * self.stride;
-        let chunk = &self.buffer.bytes()[start..start + self.bytes];
-        self.got ^= read_chunk(&self.team, self.used, chunk);
-        self.right ^= self.sums[self.cursor];
-        self.cursor = (self.cursor + 1) % self.sums.len();
+        let arena = &self.arena;
+        self.got ^= read_chunk(&self.team, self.used, arena.chunk(self.cursor));
+        self.right ^= arena.sums[self.cursor];
+        self.cursor = (self.cursor + 1) % arena.sums.len();
     }
 }
 
@@ -153,8 +190,8 @@ impl Subject for Read {
         Opened {
             variant: self.used.name().to_owned(),
             isa: self.used.isa().name().to_owned(),
-            bytes_per_call: Some(self.bytes as u64),
-            working_set_bytes: self.buffer.len() as u64,
+            bytes_per_call: Some(self.arena.bytes as u64),
+            working_set_bytes: self.arena.buffer.len() as u64,
             call_ns: Some(self.call_ns),
             ..Opened::default()
         }
