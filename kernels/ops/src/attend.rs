@@ -65,11 +65,11 @@ fn score<S: Simd, E: Element>(
         let left = heads - head;
         let q = &queries[head * dim..];
         let out = &mut scores[head * positions..];
-        head += if S::ROWS >= 8 && left >= 4 {
+        head += if S::ACCUMULATORS >= 16 && left >= 4 {
             score_heads::<S, E, 4, 4>(s, q, keys, dim, scale, out)
-        } else if S::ROWS >= 4 && left >= 2 {
+        } else if S::ACCUMULATORS >= 4 && left >= 2 {
             score_heads::<S, E, 2, 2>(s, q, keys, dim, scale, out)
-        } else if S::ROWS >= 4 {
+        } else if S::ACCUMULATORS >= 4 {
             score_heads::<S, E, 1, 4>(s, q, keys, dim, scale, out)
         } else {
             score_heads::<S, E, 1, 1>(s, q, keys, dim, scale, out)
@@ -163,13 +163,13 @@ fn weigh<S: Simd, E: Element>(s: S, weights: &[f32], values: &[E], dim: usize, o
         let left = heads - head;
         let w = &weights[head * positions..];
         let out = &mut out[head * dim..];
-        head += if S::ROWS >= 8 && left >= 4 {
+        head += if S::ACCUMULATORS >= 16 && left >= 4 {
             weigh_heads::<S, E, 4, 4>(s, w, values, dim, out)
-        } else if S::ROWS >= 4 && left >= 4 {
+        } else if S::ACCUMULATORS >= 4 && left >= 4 {
             weigh_heads::<S, E, 4, 1>(s, w, values, dim, out)
-        } else if S::ROWS >= 8 {
+        } else if S::ACCUMULATORS >= 16 {
             weigh_heads::<S, E, 1, 8>(s, w, values, dim, out)
-        } else if S::ROWS >= 4 {
+        } else if S::ACCUMULATORS >= 4 {
             weigh_heads::<S, E, 1, 4>(s, w, values, dim, out)
         } else {
             weigh_heads::<S, E, 1, 1>(s, w, values, dim, out)

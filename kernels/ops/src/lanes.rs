@@ -267,19 +267,25 @@ pub(crate) fn to_f16<S: Simd>(s: S, x: &[f32], out: &mut [f16]) {
     }
 }
 
-/// How far ahead of its reads each row of `rows_dot` asks for its bytes.
+/// How far ahead of its reads each stream of `rows_dot` asks for its bytes. Four streams and 2 KiB read the head of a model
+/// (rows of 5 KiB) as fast as the best read probe on Zen 5.
 const AHEAD: usize = 2048;
 
 #[inline(always)]
 pub(crate) fn rows_dot<S: Simd>(s: S, weights: Floats<'_>, x: &[f32], out: &mut [f32]) {
     match weights {
-        Floats::F32(weights) => rows_dot_of(s, weights, x, out),
-        Floats::F16(weights) => rows_dot_of(s, weights, x, out),
+        Floats::F32(weights) => rows_dot_of::<S, f32, 1>(s, weights, x, out),
+        Floats::F16(weights) => rows_dot_of::<S, f16, 2>(s, weights, x, out),
     }
 }
 
 #[inline(always)]
-fn rows_dot_of<S: Simd, E: Element>(s: S, weights: &[E], x: &[f32], out: &mut [f32]) {
+fn rows_dot_of<S: Simd, E: Element, const U: usize>(
+    s: S,
+    weights: &[E],
+    x: &[f32],
+    out: &mut [f32],
+) {
     let k = x.len();
     assert_eq!(
         Some(weights.len()),
@@ -290,40 +296,64 @@ fn rows_dot_of<S: Simd, E: Element>(s: S, weights: &[E], x: &[f32], out: &mut [f
         out.fill(0.0);
         return;
     }
-    let mut row = 0;
-    while S::ROWS >= 8 && row + 8 <= out.len() {
-        block_dot::<S, E, 8>(s, &weights[row * k..], x, &mut out[row..row + 8]);
-        row += 8;
-    }
-    while S::ROWS >= 4 && row + 4 <= out.len() {
-        block_dot::<S, E, 4>(s, &weights[row * k..], x, &mut out[row..row + 4]);
-        row += 4;
-    }
-    while row < out.len() {
-        block_dot::<S, E, 1>(s, &weights[row * k..], x, &mut out[row..=row]);
-        row += 1;
-    }
+    let done = if S::ACCUMULATORS >= 4 {
+        streams::<S, E, 4, U>(s, weights, x, out)
+    } else {
+        0
+    };
+    streams::<S, E, 1, U>(s, &weights[done * k..], x, &mut out[done..]);
 }
 
-/// The dot products of the first `R` rows.
+/// The dot products of all rows but fewer than `R`, in `R` streams: each goes through its own part of the rows, so that
+/// it reads memory in order. Returns how many rows that was.
 #[inline(always)]
-fn block_dot<S: Simd, E: Element, const R: usize>(s: S, weights: &[E], x: &[f32], out: &mut [f32]) {
+fn streams<S: Simd, E: Element, const R: usize, const U: usize>(
+    s: S,
+    weights: &[E],
+    x: &[f32],
+    out: &mut [f32],
+) -> usize {
     let k = x.len();
-    let rows: [&[E]; R] = std::array::from_fn(|r| &weights[r * k..(r + 1) * k]);
+    let part = out.len() / R;
+    for row in 0..part {
+        let rows: [&[E]; R] =
+            std::array::from_fn(|r| &weights[(r * part + row) * k..(r * part + row + 1) * k]);
+        let dots = rows_dots::<S, E, R, U>(s, rows, x);
+        for r in 0..R {
+            out[r * part + row] = dots[r];
+        }
+    }
+    R * part
+}
+
+/// The dot products of `R` rows, a line of `U` vectors of each at a time.
+#[inline(always)]
+fn rows_dots<S: Simd, E: Element, const R: usize, const U: usize>(
+    s: S,
+    rows: [&[E]; R],
+    x: &[f32],
+) -> [f32; R] {
     let rows: [(&[[E; LANES]], &[E]); R] = rows.map(|row| row.as_chunks());
     let (x, x_tail) = x.as_chunks();
     let mut sums = [s.splat(0.0); R];
+    let (x, x_rest) = x.as_chunks::<U>();
+    let lines: [&[[[E; LANES]; U]]; R] = rows.map(|row| &row.0.as_chunks().0[..x.len()]);
     for (i, x) in x.iter().enumerate() {
-        let x = s.load(x);
         for r in 0..R {
-            let row = rows[r].0;
-            s.prefetch(
-                row.as_ptr()
-                    .wrapping_add(i)
-                    .cast::<u8>()
-                    .wrapping_add(AHEAD),
-            );
-            sums[r] = s.fma(E::load(s, &row[i]), x, sums[r]);
+            let at = lines[r].as_ptr().wrapping_add(i).cast::<u8>();
+            s.prefetch(at.wrapping_add(AHEAD));
+        }
+        for u in 0..U {
+            let x = s.load(&x[u]);
+            for r in 0..R {
+                sums[r] = s.fma(E::load(s, &lines[r][i][u]), x, sums[r]);
+            }
+        }
+    }
+    for (i, x_rest) in x_rest.iter().enumerate() {
+        for r in 0..R {
+            let row = &rows[r].0[x.len() * U + i];
+            sums[r] = s.fma(E::load(s, row), s.load(x_rest), sums[r]);
         }
     }
     if !x_tail.is_empty() {
@@ -332,7 +362,5 @@ fn block_dot<S: Simd, E: Element, const R: usize>(s: S, weights: &[E], x: &[f32]
             sums[r] = s.fma(E::load_tail(s, rows[r].1), x, sums[r]);
         }
     }
-    for r in 0..R {
-        out[r] = s.reduce(sums[r]);
-    }
+    sums.map(|sum| s.reduce(sum))
 }

@@ -17,7 +17,7 @@ impl Simd for Scalar {
     type V = Lanes;
 
     const ISA: Isa = Isa::Scalar;
-    const ROWS: usize = 1;
+    const ACCUMULATORS: usize = 1;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Lanes {

@@ -17,8 +17,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The level this proves.
     const ISA: Isa;
 
-    /// Weight rows that a dot product with many rows reads at once.
-    const ROWS: usize;
+    /// Sums that the registers hold beside the operands of a step; 1 where they are not vectors.
+    const ACCUMULATORS: usize;
 
     fn splat(self, value: f32) -> Self::V;
     fn load(self, from: &[f32; LANES]) -> Self::V;

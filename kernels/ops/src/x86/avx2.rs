@@ -41,7 +41,7 @@ impl Simd for Avx2 {
     type V = Two;
 
     const ISA: Isa = Isa::Avx2;
-    const ROWS: usize = 4;
+    const ACCUMULATORS: usize = 4;
 
     intrinsics! {
         fn splat(value: f32) -> Two = [_mm256_set1_ps(value); 2];

@@ -45,7 +45,7 @@ impl Simd for Avx512 {
     type V = __m512;
 
     const ISA: Isa = Isa::Avx512;
-    const ROWS: usize = 8;
+    const ACCUMULATORS: usize = 16;
 
     intrinsics! {
         fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);
