@@ -1,5 +1,6 @@
 //! `tritbench run`: measure a suite, leave a run directory.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::io::Read;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use trit_core::{
     NOT_MEASURED, Plan, RunDir, RunDirError, Session, Suite, SuiteError, ThreadCount, show_duration,
 };
-use trit_engine::file::{Checkpoint, FileOptions};
+use trit_engine::file::{self, Checkpoint, FileOptions};
 use trit_engine::synth::Shape;
 use trit_measure::{Machine, MonotonicClock, sys::interrupt};
 use trit_run::{
@@ -38,7 +39,7 @@ const MAX_SUITE_BYTES: u64 = 1 << 20;
                   and PNG, and report.md. A run that was stopped goes on with --resume.",
     after_help = "Examples:
   tritbench run                                      the quick suite, under two minutes
-  tritbench run --list                               what would be measured, and how long it would take
+  tritbench run --list                               the plan, and the time it would take
   tritbench run --model model.gguf --threads 1,2     your model instead of those of the suite
   tritbench run --kernel w2a8-mad-avx2 --budget 20s  one kernel
   tritbench run my-suite.toml --out results          a suite of your own
@@ -122,7 +123,12 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
     };
 
     say("looking at the kernels of this machine");
-    let survey = match trit_run::survey(&worker, &args.kernel, Timeouts::default().start, interrupted) {
+    let survey = match trit_run::survey(
+        &worker,
+        &args.kernel,
+        Timeouts::default().start,
+        interrupted,
+    ) {
         Ok(survey) => survey,
         Err(WorkerError::Interrupted) => {
             remove_empty(dir.as_ref());
@@ -139,7 +145,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
         filter: args.filter.clone(),
     };
     let context = PlanContext::of_machine(&machine, &survey, &suite, overrides);
-    let plan = trit_run::plan(&suite, &context).map_err(|error| {
+    let mut plan = trit_run::plan(&suite, &context).map_err(|error| {
         remove_empty(dir.as_ref());
         Failure::usage(error)
     })?;
@@ -148,6 +154,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
         Out::new().text(&plan_table(&plan).render(args.format.format))?;
         return Ok(Exit::Done);
     };
+    name_models(&mut plan)?;
     let facts = SessionFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         git_revision: Some(env!("TRIT_REVISION"))
@@ -316,6 +323,24 @@ fn remove_empty(dir: Option<&RunDir>) {
     if let Some(dir) = dir {
         let _ = fs::remove_dir(dir.path());
     }
+}
+
+/// Gives every cell of a model file the digest of the file, which is read once.
+fn name_models(plan: &mut Plan) -> Result<(), Failure> {
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    for planned in &mut plan.cells {
+        let cell = &mut planned.cell;
+        if cell.model.is_empty() || cell.model.starts_with("synth:") {
+            continue;
+        }
+        let digest = match digests.get(&cell.model) {
+            Some(digest) => digest.clone(),
+            None => file::sha256(Path::new(&cell.model)).map_err(file_failure)?,
+        };
+        cell.model_sha256.clone_from(&digest);
+        digests.insert(cell.model.clone(), digest);
+    }
+    Ok(())
 }
 
 /// What is planned, for people: cells grouped by what they do.

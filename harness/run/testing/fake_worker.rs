@@ -15,6 +15,8 @@
 //!
 //! The arguments `serve` (the real worker), `mute` (says nothing), `rude` (no hello), `no-reference` (cannot answer for the
 //! reference) and `absent` (ends at once) choose other workers.
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write, stdin, stdout};
 
