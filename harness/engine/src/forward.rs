@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
 use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, Prepared, PreparedBuf};
-use trit_measure::{columns, share};
+use trit_measure::{ColumnsMut, columns, share};
 use trit_ops::Attention;
 
 use crate::file::{Activation, Config};
-use crate::kv::KvCache;
+use crate::kv::{KvCache, KvRows};
 use crate::model::Engine;
 use crate::session::Session;
 use crate::weights::Projection;
@@ -21,10 +22,15 @@ const TILE_OUTPUTS: usize = 64 * 1024;
 /// Shares are computed from the length of what they split.
 const COVERED: &str = "the shares cover the buffer";
 
+/// What the threads of a region work on, one part each. On the stack up to 16 threads, so that decoding allocates nothing.
+type Parts<P> = SmallVec<[P; 16]>;
+
 /// What one thread needs to itself.
 struct Scratch {
     kernel: AlignedBuf,
     tile: Vec<i32>,
+    /// One row of a tile as floats, where it is added to something.
+    row: Vec<f32>,
     scores: Vec<f32>,
     normed: Vec<f32>,
 }
@@ -39,9 +45,8 @@ pub(crate) struct Buffers {
     prepared: PreparedBuf,
     /// Queries, keys and values of a token, side by side.
     qkv: Vec<f32>,
-    /// What attention returns, or what a linear adds to the residual stream.
+    /// What attention returns.
     attended: Vec<f32>,
-    added: Vec<f32>,
     /// The last norm, before the head.
     normed: Vec<f32>,
     /// Gate and up of a token, side by side.
@@ -63,11 +68,11 @@ impl Buffers {
     pub(crate) fn bytes(engine: &Engine, tokens: usize, positions: usize) -> u64 {
         let config = &engine.config;
         let widest = config.hidden.max(config.ffn);
-        let floats = tokens * (3 * config.hidden + qkv_width(config) + 2 * config.ffn + 1);
+        let floats = tokens * (2 * config.hidden + qkv_width(config) + 2 * config.ffn + 1);
         let prepared = |kernel: &dyn Kernel| {
             tokens.div_ceil(kernel.token_step()) * kernel.prepared_group_bytes(widest)
         };
-        let thread = 4 * (TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest);
+        let thread = 4 * (2 * TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest);
         (4 * floats
             + tokens * widest
             + prepared(&*engine.gemv).max(prepared(&*engine.gemm))
@@ -80,6 +85,7 @@ impl Buffers {
         let scratch = || Scratch {
             kernel: AlignedBuf::default(),
             tile: Vec::new(),
+            row: Vec::new(),
             scores: vec![0.0; positions * (config.heads / config.kv_heads)],
             normed: vec![0.0; widest],
         };
@@ -90,7 +96,6 @@ impl Buffers {
             prepared: PreparedBuf::new(),
             qkv: vec![0.0; tokens * qkv_width(config)],
             attended: vec![0.0; tokens * config.heads * config.head_dim],
-            added: vec![0.0; tokens * config.hidden],
             normed: vec![0.0; config.hidden],
             ffn: vec![0.0; tokens * 2 * config.ffn],
             scratch: std::iter::repeat_with(scratch)
@@ -109,7 +114,7 @@ impl Buffers {
         let normed = &*normed;
         let threads = engine.team.threads();
         let mut rest = logits;
-        let mut parts: Vec<(Range<usize>, &mut [f32])> = (0..threads)
+        let mut parts: Parts<(Range<usize>, &mut [f32])> = (0..threads)
             .map(|thread| {
                 let rows = share(config.vocab, 16, thread, threads);
                 let part = rest.split_off_mut(..rows.len()).expect(COVERED);
@@ -171,7 +176,7 @@ impl Input<'_> {
         let mut quantized = &mut quantized[..tokens * k];
         let mut scales = &mut scales[..tokens];
         let mut prepared = prepared.begin(kernel, k, tokens);
-        let mut parts: Vec<Part<'_>> = Vec::with_capacity(threads);
+        let mut parts: Parts<Part<'_>> = Parts::with_capacity(threads);
         for (thread, scratch) in scratch[..threads].iter_mut().enumerate() {
             let count = share(tokens, step, thread, threads).len();
             parts.push(Part {
@@ -223,27 +228,21 @@ impl Input<'_> {
         }
     }
 
-    /// Multiplies the prepared tokens with all `projections`; their outputs stand side by side in the rows of `out`. Each
-    /// thread has a range of these columns.
+    /// Multiplies the prepared tokens with all `projections`; their outputs stand side by side in the rows of `out`, where
+    /// they replace or add to what was there. Each thread has a range of these columns.
     fn multiply(
         &self,
         prepared: Prepared<'_>,
         scales: &[f32],
         projections: &[&Projection],
+        then: Then,
         out: &mut [f32],
         scratch: &mut [Scratch],
     ) {
         let (tokens, kernel, ops) = (self.tokens, self.kernel, self.engine.ops);
-        let width = out.len() / tokens;
-        let threads = scratch.len();
         let tile = tile_rows(tokens, kernel.row_step());
-        let shares: Vec<Range<usize>> = (0..threads)
-            .map(|thread| share(width, kernel.row_step(), thread, threads))
-            .collect();
-        let mut parts: Vec<_> = columns(out, width, &shares)
-            .into_iter()
-            .zip(scratch)
-            .collect();
+        let outputs = split(out, tokens, kernel.row_step(), scratch.len());
+        let mut parts: Parts<_> = outputs.into_iter().zip(scratch).collect();
         self.engine.team.run_parts(&mut parts, |_, (out, scratch)| {
             let mine = out.range();
             let mut first = 0;
@@ -254,8 +253,9 @@ impl Input<'_> {
                 let to = mine.end.max(first).min(first + rows) - first;
                 for row in (from..to).step_by(tile) {
                     let rows = row..(row + tile).min(to);
-                    // Both grow in the first calls only.
+                    // All three grow in the first calls only.
                     scratch.tile.resize(tokens * rows.len(), 0);
+                    scratch.row.resize(rows.len(), 0.0);
                     scratch
                         .kernel
                         .resize(kernel.scratch_bytes(self.k, rows.len(), tokens));
@@ -271,12 +271,70 @@ impl Input<'_> {
                     for (token, sums) in scratch.tile.chunks_exact(rows.len()).enumerate() {
                         let (divisor, factor) = projection.scales(scales[token]);
                         let out = &mut out.row_mut(token)[at..at + rows.len()];
-                        ops.dequantize(sums, divisor, factor, out);
+                        match then {
+                            Then::Replace => ops.dequantize(sums, divisor, factor, out),
+                            Then::Add => {
+                                ops.dequantize(sums, divisor, factor, &mut scratch.row);
+                                ops.add(out, &scratch.row);
+                            }
+                        }
                     }
                 }
                 first += rows;
             }
         });
+    }
+}
+
+/// What a linear does with its place in the output.
+#[derive(Clone, Copy)]
+enum Then {
+    /// Overwrites it.
+    Replace,
+    /// Adds to it: the residual stream.
+    Add,
+}
+
+/// A thread's columns of an output: of one token a plain slice, which is had without an allocation.
+enum Output<'a> {
+    Row(Range<usize>, &'a mut [f32]),
+    Columns(ColumnsMut<'a, f32>),
+}
+
+impl Output<'_> {
+    fn range(&self) -> Range<usize> {
+        match self {
+            Self::Row(range, _) => range.clone(),
+            Self::Columns(columns) => columns.range(),
+        }
+    }
+
+    fn row_mut(&mut self, token: usize) -> &mut [f32] {
+        match self {
+            Self::Row(_, row) => row,
+            Self::Columns(columns) => columns.row_mut(token),
+        }
+    }
+}
+
+/// Splits the columns of `out`, rows of `tokens` tokens, between the threads at multiples of `step`.
+fn split(out: &mut [f32], tokens: usize, step: usize, threads: usize) -> Parts<Output<'_>> {
+    let width = out.len() / tokens;
+    let shares = (0..threads).map(|thread| share(width, step, thread, threads));
+    if tokens == 1 {
+        let mut rest = out;
+        shares
+            .map(|range| {
+                let row = rest.split_off_mut(..range.len()).expect(COVERED);
+                Output::Row(range, row)
+            })
+            .collect()
+    } else {
+        let shares: Parts<_> = shares.collect();
+        columns(out, width, &shares)
+            .into_iter()
+            .map(Output::Columns)
+            .collect()
     }
 }
 
@@ -306,7 +364,6 @@ impl Session<'_> {
             prepared,
             qkv,
             attended,
-            added,
             normed: _,
             ffn: wide,
             scratch,
@@ -314,7 +371,6 @@ impl Session<'_> {
         let x = &mut x[..count * hidden];
         let qkv = &mut qkv[..count * qkv_width(config)];
         let attended = &mut attended[..count * heads_width];
-        let added = &mut added[..count * hidden];
         let wide = &mut wide[..count * 2 * ffn];
 
         for (token, x) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
@@ -334,19 +390,22 @@ impl Session<'_> {
                 prepared.view(),
                 scales,
                 &[&layer.q, &layer.k, &layer.v],
+                Then::Replace,
                 qkv,
                 scratch,
             );
 
             rotate(engine, &self.rope, qkv, first);
-            for (token, row) in qkv.chunks_exact(qkv_width(config)).enumerate() {
-                let (_, kv) = row.split_at(heads_width);
-                let (keys, values) = kv.split_at(config.kv_width());
-                self.cache
-                    .store(engine.ops, index, false, first + token, keys);
-                self.cache
-                    .store(engine.ops, index, true, first + token, values);
-            }
+            self.cache.store(
+                engine,
+                index,
+                first,
+                KvRows {
+                    rows: qkv,
+                    width: qkv_width(config),
+                    keys: heads_width,
+                },
+            );
             attend(engine, &self.cache, index, first, qkv, attended, scratch);
 
             let call = input(heads_width);
@@ -355,8 +414,7 @@ impl Session<'_> {
                 .as_deref()
                 .map_or(Before::Nothing, Before::Norm);
             call.quantize(attended, before, quantized, scales, prepared, scratch);
-            call.multiply(prepared.view(), scales, &[&layer.o], added, scratch);
-            engine.ops.add(x, added);
+            call.multiply(prepared.view(), scales, &[&layer.o], Then::Add, x, scratch);
 
             let call = input(hidden);
             call.quantize(
@@ -371,6 +429,7 @@ impl Session<'_> {
                 prepared.view(),
                 scales,
                 &[&layer.gate, &layer.up],
+                Then::Replace,
                 wide,
                 scratch,
             );
@@ -378,8 +437,14 @@ impl Session<'_> {
             let call = input(ffn);
             let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
             call.quantize(wide, before, quantized, scales, prepared, scratch);
-            call.multiply(prepared.view(), scales, &[&layer.down], added, scratch);
-            engine.ops.add(x, added);
+            call.multiply(
+                prepared.view(),
+                scales,
+                &[&layer.down],
+                Then::Add,
+                x,
+                scratch,
+            );
         }
     }
 }
@@ -402,7 +467,7 @@ fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: 
         return;
     }
     let mut rest = qkv;
-    let mut parts: Vec<(usize, &mut [f32])> = (0..threads)
+    let mut parts: Parts<(usize, &mut [f32])> = (0..threads)
         .map(|thread| {
             let mine = share(tokens, 1, thread, threads);
             (
@@ -416,11 +481,16 @@ fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: 
         .run_parts(&mut parts, |_, (first, qkv)| work(qkv, *first));
 }
 
-/// The number of a pair of token and key head, and where its output goes.
-type Piece<'a> = (usize, &'a mut [f32]);
+/// The numbers of pairs of token and key head, and where their outputs go.
+enum Pieces<'a> {
+    /// Neighbours: the key heads of one token.
+    Neighbours(usize, std::slice::ChunksExactMut<'a, f32>),
+    /// Dealt out in turn.
+    Dealt(Vec<(usize, &'a mut [f32])>),
+}
 
-/// Causal attention: every pair of token and key head is one piece of work, dealt out in turn so that early tokens, which
-/// see less, are spread over all threads.
+/// Causal attention: every pair of token and key head is one piece of work. Those of several tokens are dealt out in turn,
+/// so that early tokens, which see less, are spread over all threads.
 fn attend(
     engine: &Engine,
     cache: &KvCache,
@@ -437,26 +507,46 @@ fn attend(
     let threads = scratch.len();
     let pieces = out.len() / group;
     let scale = 1.0 / (dim as f32).sqrt();
-    let mut parts: Vec<(Vec<Piece<'_>>, &mut Scratch)> = scratch
-        .iter_mut()
-        .map(|scratch| (Vec::with_capacity(pieces.div_ceil(threads)), scratch))
-        .collect();
-    for (piece, out) in out.chunks_exact_mut(group).enumerate() {
-        parts[piece % threads].0.push((piece, out));
+    let mut parts: Parts<(Pieces<'_>, &mut Scratch)> = Parts::with_capacity(threads);
+    if pieces == kv_heads {
+        let mut rest = out;
+        for (thread, scratch) in scratch.iter_mut().enumerate() {
+            let heads = share(pieces, 1, thread, threads);
+            let mine = rest.split_off_mut(..heads.len() * group).expect(COVERED);
+            let pieces = Pieces::Neighbours(heads.start, mine.chunks_exact_mut(group));
+            parts.push((pieces, scratch));
+        }
+    } else {
+        let mut dealt: Vec<Vec<(usize, &mut [f32])>> = (0..threads)
+            .map(|_| Vec::with_capacity(pieces.div_ceil(threads)))
+            .collect();
+        for (piece, out) in out.chunks_exact_mut(group).enumerate() {
+            dealt[piece % threads].push((piece, out));
+        }
+        parts.extend(dealt.into_iter().map(Pieces::Dealt).zip(scratch));
     }
+    let work = |piece: usize, out: &mut [f32], scores: &mut [f32]| {
+        let (token, head) = (piece / kv_heads, piece % kv_heads);
+        let positions = first + token + 1;
+        let call = Attention {
+            queries: &qkv[token * width + head * group..][..group],
+            keys: cache.read(layer, false, head, positions),
+            values: cache.read(layer, true, head, positions),
+            dim,
+            scale,
+        };
+        let scores = &mut scores[..group / dim * positions];
+        engine.ops.attention(call, scores, out);
+    };
     engine.team.run_parts(&mut parts, |_, (pieces, scratch)| {
-        for (piece, out) in pieces {
-            let (token, head) = (*piece / kv_heads, *piece % kv_heads);
-            let positions = first + token + 1;
-            let call = Attention {
-                queries: &qkv[token * width + head * group..][..group],
-                keys: cache.read(layer, false, head, positions),
-                values: cache.read(layer, true, head, positions),
-                dim,
-                scale,
-            };
-            let scores = &mut scratch.scores[..group / dim * positions];
-            engine.ops.attention(call, scores, out);
+        let scores = &mut scratch.scores;
+        match pieces {
+            Pieces::Neighbours(first, outputs) => outputs
+                .enumerate()
+                .for_each(|(i, out)| work(*first + i, out, scores)),
+            Pieces::Dealt(pieces) => pieces
+                .iter_mut()
+                .for_each(|(piece, out)| work(*piece, out, scores)),
         }
     });
 }

@@ -1,8 +1,10 @@
 //! The key and value cache, laid out `[layer][key or value][head][position][feature]`.
 
 use half::f16;
-use trit_ops::{Floats, Ops};
+use trit_measure::{Team, share};
+use trit_ops::Floats;
 
+use crate::model::Engine;
 use crate::options::KvType;
 
 /// The numbers, in one of two types.
@@ -45,20 +47,23 @@ impl KvCache {
         ((2 * layer + usize::from(values)) * self.heads + head) * self.positions * self.dim
     }
 
-    /// Stores the keys (or values) of one token: `heads` x `dim`.
-    pub(crate) fn store(
-        &mut self,
-        ops: &dyn Ops,
-        layer: usize,
-        values: bool,
-        position: usize,
-        row: &[f32],
-    ) {
-        for (head, row) in row.chunks_exact(self.dim).enumerate() {
-            let at = self.start(layer, values, head) + position * self.dim;
-            match &mut self.numbers {
-                Numbers::F16(numbers) => ops.to_f16(row, &mut numbers[at..at + self.dim]),
-                Numbers::F32(numbers) => numbers[at..at + self.dim].copy_from_slice(row),
+    /// Stores the keys and values of `new` tokens, at the positions from `first` on.
+    pub(crate) fn store(&mut self, engine: &Engine, layer: usize, first: usize, new: KvRows<'_>) {
+        let ops = engine.ops;
+        let place = Place {
+            head: self.positions * self.dim,
+            first: first * self.dim,
+            dim: self.dim,
+        };
+        let range = self.start(layer, false, 0)..self.start(layer + 1, false, 0);
+        match &mut self.numbers {
+            Numbers::F16(numbers) => {
+                let convert = |row: &[f32], out: &mut [f16]| ops.to_f16(row, out);
+                store(&engine.team, &mut numbers[range], place, new, convert);
+            }
+            Numbers::F32(numbers) => {
+                let convert = |row: &[f32], out: &mut [f32]| out.copy_from_slice(row);
+                store(&engine.team, &mut numbers[range], place, new, convert);
             }
         }
     }
@@ -78,4 +83,58 @@ impl KvCache {
             Numbers::F32(numbers) => Floats::F32(&numbers[range]),
         }
     }
+}
+
+/// Keys and values of some tokens: rows of `width` floats in which the key heads begin at `keys` and the value heads follow.
+#[derive(Clone, Copy)]
+pub(crate) struct KvRows<'a> {
+    pub(crate) rows: &'a [f32],
+    pub(crate) width: usize,
+    pub(crate) keys: usize,
+}
+
+/// Where tokens go inside of each head of a layer's cache.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Numbers of one head.
+    head: usize,
+    /// The first number to write.
+    first: usize,
+    /// Numbers of one position.
+    dim: usize,
+}
+
+/// Writes `new` into the cache of one layer. Heads are split between the threads: they are apart in memory. One token is
+/// not worth a parallel region.
+fn store<T: Send>(
+    team: &Team,
+    layer: &mut [T],
+    place: Place,
+    new: KvRows<'_>,
+    convert: impl Fn(&[f32], &mut [T]) + Sync,
+) {
+    let Place { head, first, dim } = place;
+    let work = |start: usize, heads: &mut [T]| {
+        for (i, numbers) in heads.chunks_exact_mut(head).enumerate() {
+            let column = new.keys + (start + i) * dim;
+            let rows = new.rows.chunks_exact(new.width);
+            for (row, out) in rows.zip(numbers[first..].chunks_exact_mut(dim)) {
+                convert(&row[column..column + dim], out);
+            }
+        }
+    };
+    if new.rows.len() == new.width {
+        work(0, layer);
+        return;
+    }
+    let (heads, threads) = (layer.len() / head, team.threads());
+    let mut rest = layer;
+    let mut parts: Vec<(usize, &mut [T])> = (0..threads)
+        .map(|thread| {
+            let mine = share(heads, 1, thread, threads);
+            let numbers = rest.split_off_mut(..mine.len() * head);
+            (mine.start, numbers.expect("the shares cover the layer"))
+        })
+        .collect();
+    team.run_parts(&mut parts, |_, (start, heads)| work(*start, heads));
 }
