@@ -1,4 +1,4 @@
-//! Shipped suites are tests too: every cell is verified, however little time there is.
+//! Shipped suites are tests too: every cell is verified, however little time there is. Broken ones are refused.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use common::{path, run, stderr};
-use trit_core::{RunDir, Status, Suite, is_final};
+use trit_core::{ModelShape, RunDir, Status, Suite, is_final};
 
 #[test]
 fn the_quick_suite_verifies_every_cell() {
@@ -65,4 +65,85 @@ fn every_shipped_suite_can_be_read() {
         trit_core::suite_names().len(),
         "every suite is embedded, and none twice"
     );
+}
+
+/// Splitmix64.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Changes a text in one to four places: a byte, a piece that is cut out, doubled or moved, a hostile value.
+fn mutate(text: &str, state: &mut u64) -> String {
+    const VALUES: &[&str] = &[
+        "-1",
+        "0",
+        "1e308",
+        "nan",
+        "18446744073709551616",
+        "\"\"",
+        "[]",
+        "{}",
+        "[[",
+        "\u{0}",
+        "=",
+        "\"",
+        "all",
+        "🦀",
+    ];
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..=random(state) % 4 {
+        let at = random(state) as usize % (bytes.len() + 1);
+        let len = (random(state) as usize % 24).min(bytes.len() - at);
+        match random(state) % 4 {
+            0 if at < bytes.len() => bytes[at] = random(state) as u8,
+            1 => drop(bytes.drain(at..at + len)),
+            2 => {
+                let piece = bytes[at..at + len].to_vec();
+                let to = random(state) as usize % (bytes.len() + 1);
+                bytes.splice(to..to, piece);
+            }
+            _ => {
+                let value = VALUES[random(state) as usize % VALUES.len()];
+                drop(bytes.splice(at..at + len, value.bytes()));
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `TRIT_MUTATIONS` sets how many; the seed is fixed, so that a failure repeats.
+#[test]
+fn mutated_suites_and_shapes_are_read_or_refused() {
+    let count: u64 = std::env::var("TRIT_MUTATIONS").map_or(5_000, |text| {
+        text.parse().expect("TRIT_MUTATIONS is a number")
+    });
+    let suite = trit_core::embedded_suite("quick").unwrap();
+    let shape = fs::read_to_string(path("suites/shapes/2b4t.toml")).unwrap();
+    let (mut read, mut refused) = (0u64, 0u64);
+    for number in 0..count {
+        let mut state = number;
+        let (ok, message) = if number % 2 == 0 {
+            let text = mutate(suite, &mut state);
+            (Suite::parse("m.toml", &text).map(drop), text)
+        } else {
+            let text = mutate(&shape, &mut state);
+            (ModelShape::parse("m.toml", &text).map(drop), text)
+        };
+        match ok {
+            Ok(()) => read += 1,
+            Err(error) => {
+                refused += 1;
+                let error = error.to_string();
+                assert!(
+                    error.starts_with("m.toml:") && error.len() < 2000,
+                    "mutation {number}: {error}\n{message}"
+                );
+            }
+        }
+    }
+    assert!(read > 0 && refused > 0, "{read} read, {refused} refused");
 }

@@ -62,7 +62,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ID,...", value_delimiter = ',')]
     kernel: Vec<String>,
 
-    /// The directory for the results: new or empty [default: runs/<time>-<host>-<suite>]
+    /// The directory for the results: new or empty [default: one under runs/, named by time, host and suite]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
