@@ -92,9 +92,12 @@ pub struct DenseArgs<'a> {
 }
 
 /// A dense baseline: `out[t, r] = Σ_k act[t, k] · weight[r, k]` in floats, with whatever quantisation its format
-/// needs inside the time. With ternary weights of scale 1 and integer activations f32, f16 and i8 are exact, since
-/// `K · 127 < 2^24`; q4 is exact too for ternary weights (its 16 levels hold −1, 0 and 1) up to the rounding of its
-/// scales, which is bounded by `2^-10 · Σ|act|`.
+/// needs inside the time. With ternary weights of scale 1 and integer activations that hold a ±127 (or nothing but zeros),
+/// so that their quantisation is the identity, f32, f16 and i8 are exact, since `K · 127 < 2^24`. q4 is exact but for the
+/// rounding of its scales to f16 and of its sums to f32: the error is below `2^-11 · Σ|act|`.
+///
+/// Unlike those of ternary kernels, the last bits of a result may depend on the kernel and on whether one token or several
+/// are computed.
 pub trait DenseKernel: Send + Sync {
     /// The constant facts.
     fn info(&self) -> &'static DenseInfo;

@@ -14,7 +14,7 @@ use crate::driver::{GROUP, Panel};
 /// Streams of a GEMV: quarters of a panel.
 const STREAMS: usize = 4;
 /// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 2048;
 
 /// Vectors of floats on one instruction set.
 ///

@@ -14,7 +14,7 @@ use crate::float::Lanes;
 /// Streams of a GEMV: quarters of a panel.
 const STREAMS: usize = 4;
 /// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 2048;
 
 /// Bytes of the weights of a panel.
 const fn weight_bytes(rows: usize, k: usize) -> usize {

@@ -193,6 +193,10 @@ fn weigh_heads<S: Simd, E: Element, const H: usize, const C: usize>(
         weigh_block::<S, E, H, C>(s, weights, values, dim, column, out);
         column += C * LANES;
     }
+    while C > 4 && column + 4 * LANES <= dim {
+        weigh_block::<S, E, H, 4>(s, weights, values, dim, column, out);
+        column += 4 * LANES;
+    }
     while column + LANES <= dim {
         weigh_block::<S, E, H, 1>(s, weights, values, dim, column, out);
         column += LANES;
