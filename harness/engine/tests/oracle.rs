@@ -128,7 +128,6 @@ fn check(model: &str, file: &str, kv: KvType, tolerance: &Tolerance) {
         let last = all.last().unwrap();
         let cosine = cosine(last, &case.last_logits);
         let difference = (nll(&all, &case.tokens) - case.nll).abs();
-        println!("{what}: cosine {cosine:.6}, nll off by {difference:.5}");
         assert!(cosine >= least, "{what}: cosine {cosine} < {least}");
         assert!(
             difference <= most,
