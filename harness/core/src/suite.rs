@@ -52,6 +52,8 @@ pub enum Selector {
     Best(usize),
     /// Every dense baseline that this machine can run.
     Dense,
+    /// The fastest dense baseline of each format.
+    BestDense,
     /// Removes what the inner selector takes.
     Not(Box<Selector>),
 }
@@ -70,6 +72,7 @@ impl FromStr for Selector {
             "" => Err("an empty kernel name".to_owned()),
             "available" => Ok(Self::Available),
             "dense" => Ok(Self::Dense),
+            "dense:best" => Ok(Self::BestDense),
             "best" => Ok(Self::Best(1)),
             _ => match text.strip_prefix("best:") {
                 None => Ok(Self::Id(text.to_owned())),
@@ -95,6 +98,7 @@ impl fmt::Display for Selector {
             Self::Available => f.write_str("available"),
             Self::Best(count) => write!(f, "best:{count}"),
             Self::Dense => f.write_str("dense"),
+            Self::BestDense => f.write_str("dense:best"),
             Self::Not(inner) => write!(f, "!{inner}"),
         }
     }

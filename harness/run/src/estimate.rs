@@ -13,8 +13,8 @@ const AROUND_NS: u64 = 1_000_000;
 const START_NS: u64 = 40_000_000;
 /// One weight: making it from its seed and packing it.
 const PACK_NS: f64 = 2.5;
-/// One weight of the reference, which unpacks and multiplies one by one, a single token.
-const REFERENCE_NS: f64 = 0.6;
+/// One product of the definition.
+const REFERENCE_NS: f64 = 0.1;
 /// One byte of a working set that is filled by copying, first touch included.
 const FILL_NS: f64 = 0.35;
 /// One half-precision weight of an output head on one thread.

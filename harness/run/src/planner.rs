@@ -85,10 +85,15 @@ impl PlanContext {
     /// Ternary kernels that can run, fastest first: by the geometric mean of the two estimates of the survey, so that
     /// neither one token nor many decide alone. Kernels without estimates come last, in the order of the registry.
     pub fn ranking(&self) -> Vec<&KernelFacts> {
+        self.ranked(false)
+    }
+
+    fn ranked(&self, dense: bool) -> Vec<&KernelFacts> {
         let mut ranked: Vec<&KernelFacts> = self
             .kernels
             .iter()
-            .filter(|facts| !facts.dense && facts.unavailable.is_empty() && self.allowed(&facts.id))
+            .filter(|facts| facts.dense == dense && facts.unavailable.is_empty())
+            .filter(|facts| self.allowed(&facts.id))
             .collect();
         let score = |facts: &KernelFacts| match (facts.gemv_ns_per_weight, facts.gemm_ns_per_weight)
         {
@@ -113,6 +118,12 @@ impl PlanContext {
         Ok(match selector {
             Selector::Available => known(false),
             Selector::Dense => known(true),
+            Selector::BestDense => {
+                let mut formats = BTreeSet::new();
+                let mut ranked = self.ranked(true);
+                ranked.retain(|facts| formats.insert(facts.layout.as_str()));
+                ranked.into_iter().map(|facts| facts.id.clone()).collect()
+            }
             Selector::Best(count) => {
                 let ranked = self.ranking().into_iter();
                 ranked.take(*count).map(|facts| facts.id.clone()).collect()

@@ -1,11 +1,28 @@
 //! From a planned cell to what a worker is told.
 
-use trit_core::{Cell, Plan, Rng, Workload};
+use trit_core::{Cell, Plan, Rng, Workload, synthetic_shape};
 
 use crate::protocol::{Job, Task};
 
 /// The kernel whose answers count.
-pub(crate) const REFERENCE_KERNEL: &str = "w2a8-naive-scalar";
+const REFERENCE_KERNEL: &str = "w2a8-naive-scalar";
+/// The kernel whose answers count for large models, on which the naive one takes more than ten times as long. It is
+/// portable code as well, and its own micro cells are compared with the definition.
+const LARGE_REFERENCE_KERNEL: &str = "w2a8-swar-scalar";
+/// Models of more ternary weights than this are large.
+const LARGE_WEIGHTS: u64 = 500_000_000;
+
+/// The kernel that answers for a model.
+fn model_reference(model: &str) -> &'static str {
+    // Of a file, four weights a byte at most.
+    let of_file = || std::fs::metadata(model).map_or(0, |facts| facts.len().saturating_mul(4));
+    let weights = synthetic_shape(model).map_or_else(of_file, |shape| shape.linear_weights());
+    if weights > LARGE_WEIGHTS {
+        LARGE_REFERENCE_KERNEL
+    } else {
+        REFERENCE_KERNEL
+    }
+}
 
 /// What a worker has to know to set a cell up. `working_set_bytes` is that of the other side for a read probe.
 pub(crate) fn task_of(plan: &Plan, cell: &Cell) -> Task {
@@ -64,6 +81,7 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
             reference.working_set_bytes = task.working_set_bytes.min(1);
         }
         Job::Prefill | Job::Decode => {
+            model_reference(&task.model).clone_into(&mut reference.kernel);
             // Four tokens of one model: neither depth, chunks nor the amount of work make a difference.
             reference.job = Job::Decode;
             reference.prompt_tokens = 0;

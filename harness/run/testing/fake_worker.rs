@@ -214,7 +214,7 @@ fn main() {
                 die("no reference today");
             }
             Request::Reference { task, sums } => {
-                assert_eq!(task.kernel, "w2a8-naive-scalar");
+                assert!(task.kernel.ends_with("-scalar"), "{}", task.kernel);
                 reply(&Reply::Reference {
                     answers: answers(true),
                     sums: if sums {

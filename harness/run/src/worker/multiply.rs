@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use trit_kernel::{
     Accuracy, Activations, AlignedBuf, DenseArgs, DenseFormat, DenseKernel, DenseWeights, GemmArgs,
     Kernel, Packed, PreparedBuf,
@@ -527,21 +528,72 @@ pub(super) fn open(shop: &mut Shop, task: &Task) -> Result<Box<dyn Subject>, Fau
     }
 }
 
-/// The answers of a micro cell, every input set once, and the sums when they are wanted.
+/// Tokens of the first input set for which the naive kernel has to agree with the definition.
+const ANCHORED: usize = 4;
+
+/// `out[t · rows + r] = Σ_k act[t, k] · code[r, k]`: the definition, on codes that were never packed.
+fn definition(codes: &[i8], activations: &[i8], rows: usize, k: usize) -> Vec<i32> {
+    // 16-bit operands are what compilers make multiply-adds of on every target.
+    let wide = |values: &[i8]| values.iter().map(|v| i16::from(*v)).collect::<Vec<i16>>();
+    let activations = wide(activations);
+    let tokens = activations.len() / k;
+    let columns: Vec<Vec<i32>> = codes
+        .par_chunks_exact(k)
+        .map(|row| {
+            let row = wide(row);
+            let dot = |token: &[i16]| -> i32 {
+                let products = row
+                    .iter()
+                    .zip(token)
+                    .map(|(w, a)| i32::from(*w) * i32::from(*a));
+                products.sum()
+            };
+            activations.chunks_exact(k).map(dot).collect()
+        })
+        .collect();
+    let mut sums = Vec::with_capacity(rows * tokens);
+    for token in 0..tokens {
+        sums.extend(columns.iter().map(|column| column[token]));
+    }
+    sums
+}
+
+/// The answers of a micro cell, every input set once, and the sums when they are wanted. They come from the definition,
+/// which the kernel of the task (the naive one) has to agree with on the first tokens: for a hundred tokens it would take
+/// longer than all kernels together are measured.
 pub(super) fn reference(
     shop: &mut Shop,
     task: &Task,
     wanted: bool,
 ) -> Result<(Vec<Answer>, Vec<Vec<i32>>), Fault> {
-    let mut task = task.clone();
-    task.job = Job::Multiply;
-    // Each of the sets once, without the copies that make a working set large.
-    task.working_set_bytes = task.working_set_bytes.min(1);
-    let mut micro = open_ternary(shop, &task)?;
+    let (rows, k) = sides(task)?;
+    let tokens = tokens(task)?;
+    rows.checked_mul(tokens)
+        .filter(|sums| *sums <= MAX_SUMS)
+        .ok_or_else(|| Fault::over_limit(format!("{rows} rows of {tokens} tokens")))?;
     let (mut answers, mut sums) = (Vec::new(), Vec::new());
+    let mut codes = inputs::codes(task.seed, 0, rows, k);
     for set in 0..INPUT_SETS {
-        micro.call();
-        let values = micro.integers(set)?;
+        if set > 0 && task.working_set_bytes > 0 {
+            codes = inputs::codes(task.seed, set, rows, k);
+        }
+        let activations = inputs::activations(task.seed, set, tokens, k, task.symmetric);
+        let values = definition(&codes, &activations, rows, k);
+        if set == 0 {
+            let mut anchor = task.clone();
+            anchor.job = Job::Multiply;
+            anchor.working_set_bytes = 0;
+            anchor.tokens = tokens.min(ANCHORED) as u64;
+            let mut naive = open_ternary(shop, &anchor)?;
+            naive.call();
+            let first = naive.integers(0)?;
+            if values[..first.len()] != first {
+                return Err(Fault::failed(format!(
+                    "{} does not agree with the definition",
+                    task.kernel
+                )));
+            }
+        }
         answers.push(Answer {
             set: set as u64,
             digest: inputs::digest_sums(&values),
