@@ -127,3 +127,21 @@ pub(crate) fn check_memory(what: &'static str, want_bytes: u64) -> Result<(), En
         _ => Ok(()),
     }
 }
+
+/// Linux says how much memory it has left.
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_memory_than_there_is_is_refused_with_both_sizes() {
+        check_memory("the weights", 1).unwrap();
+        let error = check_memory("the weights", u64::MAX).unwrap_err();
+        assert!(matches!(error, EngineError::Memory { .. }));
+        let text = error.to_string();
+        assert!(
+            text.contains("the weights") && text.contains(&u64::MAX.to_string()),
+            "{text}"
+        );
+    }
+}
