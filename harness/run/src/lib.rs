@@ -5,6 +5,7 @@
 //! whose answer was not checked; nothing that a worker does ends the run.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod estimate;
 mod execute;
 mod host;
