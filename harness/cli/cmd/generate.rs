@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{ArgGroup, Args};
 use trit_engine::chat::{Message, Speaker};
 use trit_engine::{Engine, Generation, Sampler, SamplerOptions, Session};
-use trit_measure::{MonotonicClock, memory, sys::interrupt};
+use trit_measure::{Clock, MonotonicClock, memory, sys::interrupt};
 
 use crate::args::{ComputeArgs, FileArgs, ModelArg, PrecisionArgs, SamplingArgs, token};
 use crate::engine::{engine_failure, open};
@@ -85,23 +85,30 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
     };
     match &args.prompt {
         None if args.chat => talk.converse(args.system.as_deref()),
-        None => talk.once(args.tokens.as_deref().unwrap_or_default()),
+        None => talk.once(args.tokens.as_deref().unwrap_or_default(), 0),
         Some(prompt) if args.chat => {
             let prompt = engine
                 .template()
                 .render(&messages(args.system.as_deref(), prompt));
-            talk.once(&encode(&engine, &prompt)?)
+            let (prompt, encode_ns) = encode(&engine, &prompt)?;
+            talk.once(&prompt, encode_ns)
         }
-        Some(prompt) => talk.once(&encode(&engine, prompt)?),
+        Some(prompt) => {
+            let (prompt, encode_ns) = encode(&engine, prompt)?;
+            talk.once(&prompt, encode_ns)
+        }
     }
 }
 
-fn encode(engine: &Engine, text: &str) -> Result<Vec<u32>, Failure> {
-    engine
+/// The tokens of a prompt, and the time they took: the time to the first token counts from the text.
+fn encode(engine: &Engine, text: &str) -> Result<(Vec<u32>, u64), Failure> {
+    let start = MonotonicClock.now_ns();
+    let tokens = engine
         .tokenizer()
         .ok_or(trit_engine::EngineError::NoTokenizer)
         .and_then(|tokenizer| tokenizer.encode(text))
-        .map_err(engine_failure)
+        .map_err(engine_failure)?;
+    Ok((tokens, MonotonicClock.now_ns() - start))
 }
 
 /// The start of a conversation.
@@ -127,12 +134,12 @@ struct Talk<'e> {
 
 impl Talk<'_> {
     /// Continues one prompt.
-    fn once(&mut self, prompt: &[u32]) -> Outcome {
+    fn once(&mut self, prompt: &[u32], encode_ns: u64) -> Outcome {
         let asked = interrupt::install().map_err(Failure::failed)?;
         let positions = prompt.len().saturating_add(self.max_tokens);
         let mut session = self.engine.session(positions).map_err(engine_failure)?;
         let (generation, _) = self.answer(&mut session, prompt, self.max_tokens, asked)?;
-        say(&summary(self.engine, &generation));
+        say(&summary(self.engine, &generation, encode_ns));
         Ok(if asked.load(Ordering::SeqCst) {
             Exit::Interrupted
         } else {
@@ -164,7 +171,7 @@ impl Talk<'_> {
             }
             let system = system.filter(|_| conversation.is_empty());
             conversation.extend(messages(system, &line));
-            let prompt = encode(self.engine, &template.render(&conversation))?;
+            let (prompt, encode_ns) = encode(self.engine, &template.render(&conversation))?;
             // What the cache holds already is not computed again; the last token always is, for its logits.
             let shared = seen.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
             let shared = shared
@@ -178,7 +185,7 @@ impl Talk<'_> {
                 )));
             }
             let (generation, text) = self.answer(&mut session, &prompt[shared..], room, &never)?;
-            say(&summary(self.engine, &generation));
+            say(&summary(self.engine, &generation, encode_ns));
             seen = prompt;
             seen.extend(generation.tokens.iter().map(|generated| generated.token));
             conversation.push(Message {
@@ -239,7 +246,7 @@ impl Talk<'_> {
 }
 
 /// How fast it was, and what it took.
-fn summary(engine: &Engine, generation: &Generation) -> String {
+fn summary(engine: &Engine, generation: &Generation, encode_ns: u64) -> String {
     let rate = |rate: Option<f64>| {
         rate.map_or_else(
             || "too few to tell".to_owned(),
@@ -253,7 +260,7 @@ fn summary(engine: &Engine, generation: &Generation) -> String {
         generation.prompt_tokens,
         rate(generation.prefill_tokens_per_s()),
         rate(generation.decode_tokens_per_s()),
-        human_ns(generation.ttft_ns),
+        human_ns(encode_ns + generation.ttft_ns),
         peak.map_or_else(|| "unknown".to_owned(), human_bytes),
         engine.kernel_id(),
         engine.threads(),

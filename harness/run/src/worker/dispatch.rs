@@ -80,6 +80,7 @@ impl RayonRegion {
             .clamp(1, 1024);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
+            .start_handler(super::untie)
             .build()
             .map_err(Fault::failed)?;
         Ok(Self {

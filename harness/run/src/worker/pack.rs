@@ -32,6 +32,7 @@ impl Pack {
             .ok_or_else(|| Fault::over_limit(format!("{rows}x{k} does not fit in memory")))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(usize::try_from(task.threads).unwrap_or(1).max(1))
+            .start_handler(super::untie)
             .build()
             .map_err(Fault::failed)?;
         Ok(Self {
