@@ -23,6 +23,10 @@ pub(crate) struct Panel<'a> {
     /// As `pack_panel` filled them.
     pub(crate) bytes: &'a [u8],
     /// The row scales of the rows that exist.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "the portable format has none")
+    )]
     pub(crate) scales: &'a [f32],
     /// Input features.
     pub(crate) k: usize,

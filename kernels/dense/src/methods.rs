@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
 use half::f16;
 use trit_kernel::{Cpu, DenseInfo, DenseKernel, Unavailable};
 

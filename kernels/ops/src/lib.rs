@@ -177,15 +177,20 @@ implement!(
 
 /// Every implementation that `cpu` can run, the fastest last.
 pub fn all(cpu: Cpu) -> Vec<&'static dyn Ops> {
-    let mut all: Vec<&'static dyn Ops> = vec![&Scalar];
-    #[cfg(target_arch = "x86_64")]
-    {
-        all.extend(x86::avx2::Avx2::open(cpu).map(|ops| ops as &dyn Ops));
-        all.extend(x86::avx512::Avx512::open(cpu).map(|ops| ops as &dyn Ops));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = cpu;
-    all
+    let scalar: &dyn Ops = &Scalar;
+    std::iter::once(scalar).chain(native(cpu)).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn native(cpu: Cpu) -> impl Iterator<Item = &'static dyn Ops> {
+    let avx2 = x86::avx2::Avx2::open(cpu).map(|ops| ops as &dyn Ops);
+    let avx512 = x86::avx512::Avx512::open(cpu).map(|ops| ops as &dyn Ops);
+    avx2.into_iter().chain(avx512)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn native(_: Cpu) -> impl Iterator<Item = &'static dyn Ops> {
+    std::iter::empty()
 }
 
 /// The fastest implementation that `cpu` can run.

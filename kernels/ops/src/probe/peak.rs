@@ -135,16 +135,12 @@ static SCALAR: [PeakLoop; 2] = [
 
 /// Every loop that `cpu` can run.
 pub fn peaks(cpu: Cpu) -> Vec<PeakLoop> {
-    let mut all = SCALAR.to_vec();
     #[cfg(target_arch = "x86_64")]
-    all.extend(
-        super::peak_x86::LOOPS
-            .iter()
-            .filter(|peak| cpu.has(peak.isa)),
-    );
+    let native = &super::peak_x86::LOOPS;
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = cpu;
-    all
+    let native = &[];
+    let all = SCALAR.iter().chain(native);
+    all.filter(|peak| cpu.has(peak.isa)).copied().collect()
 }
 
 #[cfg(test)]

@@ -160,16 +160,12 @@ static AVX512: [ReadLoop; 10] = loops!(
 
 /// Every loop that `cpu` can run.
 pub fn read_loops(cpu: Cpu) -> Vec<ReadLoop> {
-    let mut loops = SCALAR.to_vec();
     #[cfg(target_arch = "x86_64")]
-    for (isa, more) in [(Isa::Avx2, &AVX2), (Isa::Avx512, &AVX512)] {
-        if cpu.has(isa) {
-            loops.extend(more);
-        }
-    }
+    let native = AVX2.iter().chain(&AVX512);
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = cpu;
-    loops
+    let native = &[];
+    let all = SCALAR.iter().chain(native);
+    all.filter(|read| cpu.has(read.isa)).copied().collect()
 }
 
 #[cfg(test)]
