@@ -9,6 +9,7 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
     _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
 };
+use std::hint::black_box;
 
 use trit_kernel::Isa;
 
@@ -29,7 +30,8 @@ macro_rules! peak {
             #[target_feature(enable = $features)]
             unsafe fn inner(iterations: u64) -> u64 {
                 const LANES: usize = size_of::<$v>() / size_of::<$lane>();
-                let (mut $x, $y) = ($a, $b);
+                // A known factor could turn the multiplication into an addition.
+                let (mut $x, $y) = (black_box($a), black_box($b));
                 let mut sums = [$zero; $n];
                 for _ in 0..iterations {
                     for i in 0..$n {
