@@ -11,7 +11,8 @@
 //!   from +0 with fused multiply-adds, one output a lane.
 //! * `exp` is this crate's own polynomial, made of fused multiply-adds in one order.
 //!
-//! Divisions, square roots and conversions are IEEE operations and need no rule. Maxima ignore NaN.
+//! Divisions, square roots and conversions are IEEE operations and need no rule. Signalling NaN are outside of the contract: no
+//! operation makes one, and readers refuse weights that are not finite. Maxima ignore NaN.
 #![expect(
     clippy::inline_always,
     reason = "the generic operations must become part of the function that enables the instruction set"
