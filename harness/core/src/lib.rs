@@ -7,6 +7,7 @@
 pub mod columns;
 mod duration;
 mod field;
+mod limits;
 mod plan;
 mod rows;
 mod run_dir;
@@ -18,6 +19,9 @@ mod suites;
 pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
 pub use field::{Field, FieldError};
+pub use limits::{
+    ALLOWED_SLOWDOWN_PERCENT, Budget, CellLimits, Limits, MIN_EFFECT_PERCENT, Observed, Violation,
+};
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
 pub use rows::{Cell, Measurement, Results, Side, Status, SummaryRow, TokenRow, Workload};
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};

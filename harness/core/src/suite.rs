@@ -14,7 +14,7 @@ const MAX_DIMENSION: u64 = 262_144;
 /// Largest number of tokens, positions or threads that a suite may name.
 const MAX_COUNT: u64 = 1 << 20;
 
-/// Why a suite cannot be used.
+/// Why a suite, or another TOML file of its kind (shapes, limits), cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuiteError {
     /// The text is not a suite: a syntax error, an unknown key, a value of a wrong kind.
@@ -637,7 +637,7 @@ impl Pair {
     }
 }
 
-fn value_error(file: &str, key: &str, message: impl fmt::Display) -> SuiteError {
+pub(crate) fn value_error(file: &str, key: &str, message: impl fmt::Display) -> SuiteError {
     SuiteError::Value {
         file: file.to_owned(),
         key: key.to_owned(),
