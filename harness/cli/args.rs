@@ -52,13 +52,17 @@ pub(crate) struct ModelArg {
 /// `--kernel` and `--threads` for one engine.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ComputeArgs {
-    /// The kernel to use [default: the best that this machine has; see `tritbench kernels`]
+    /// The kernel to use [default: the best that this machine has; see `tritbench kernels` and `tritbench tune`]
     #[arg(long, value_name = "ID")]
     pub(crate) kernel: Option<String>,
 
     /// Threads [default: as many CPUs as this process may use, cgroup quota included]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
+
+    /// The table of `tritbench tune` to choose the kernel by, or `off` [default: this machine's, where there is one]
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub(crate) tune: Option<String>,
 }
 
 /// `--head` and `--kv`.

@@ -9,6 +9,7 @@ use crate::args::{ComputeArgs, FileArgs, PrecisionArgs};
 use crate::cmd::file_failure;
 use crate::exit::Failure;
 use crate::probe::{self, Verdict};
+use crate::tuned;
 
 /// Opens a model file, a folder, or `synth:SHAPE`. The kernel is probed in a process of its own before it is used here.
 pub(crate) fn open(
@@ -32,6 +33,9 @@ pub(crate) fn open(
     }
     options.file = file.options();
     options.kernel = kernel(compute.kernel.as_deref())?;
+    if options.kernel.is_none() {
+        options.tune = tuned::table(compute.tune.as_deref())?;
+    }
     let shape = model
         .to_str()
         .and_then(|model| model.strip_prefix("synth:"));

@@ -9,6 +9,7 @@ mod exit;
 mod out;
 mod probe;
 mod progress;
+mod tuned;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;

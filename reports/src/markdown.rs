@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use trit_core::{RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
+use trit_core::{PairRow, RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
 
 use crate::ReportError;
 use crate::chart::{self, ChartData, Heading};
 use crate::facts;
 use crate::labels;
+use crate::lookup::lookup_section;
+use crate::pairs::{pair_rows, pairs_table};
 use crate::summary::{Loaded, samples, summarize_rows};
 use crate::table::{percent, spread};
 use crate::units::{show_bytes, show_ns, show_rate, three};
@@ -96,7 +98,7 @@ pub(crate) fn ranked(row: &SummaryRow) -> bool {
 }
 
 /// The rows of one workload, shape and thread count, the fastest first; groups in the order of the rows.
-fn races(rows: &[SummaryRow]) -> Vec<Vec<&SummaryRow>> {
+pub(crate) fn races(rows: &[SummaryRow]) -> Vec<Vec<&SummaryRow>> {
     let mut order: BTreeMap<(Workload, String, Option<u64>), usize> = BTreeMap::new();
     let mut groups: Vec<Vec<&SummaryRow>> = Vec::new();
     for row in rows.iter().filter(|row| ranked(row)) {
@@ -343,7 +345,12 @@ fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
 }
 
 /// The report as Markdown; `charts` are paths relative to it, with their titles.
-pub fn report_md(session: &Session, rows: &[SummaryRow], charts: &[(String, String)]) -> String {
+pub fn report_md(
+    session: &Session,
+    rows: &[SummaryRow],
+    pairs: &[PairRow],
+    charts: &[(String, String)],
+) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
         out.push_str(text);
@@ -401,6 +408,17 @@ pub fn report_md(session: &Session, rows: &[SummaryRow], charts: &[(String, Stri
         line(
             "Ranked by separate medians; \"not told apart\" where the 95 % intervals overlap or one is missing. A ratio that must hold comes from a pair.",
         );
+    }
+    if let Some(table) = pairs_table(pairs) {
+        line("\n## Pairs\n");
+        line(&table);
+        line(
+            "Both sides took turns in ABBA slices of one worker: Hodges-Lehmann over the blocks with its 95 % interval. A percentage is the share of a probe's bytes or operations a second, a ratio the speed-up of the subject. The rows are in `pairs.csv`.",
+        );
+    }
+    if let Some(section) = lookup_section(rows) {
+        line("\n## Look-up against multiply-add\n");
+        line(&section);
     }
     if let Some(table) = models_table(rows) {
         line("\n## Whole models\n");
@@ -515,7 +533,8 @@ pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
         .filter(|(_, path)| run.path().join(path).is_file())
         .collect();
     let path = run.path().join("report.md");
-    let text = report_md(&session, &rows, &charts);
+    let pairs = pair_rows(&rows, &loaded.measurements);
+    let text = report_md(&session, &rows, &pairs, &charts);
     fs::write(&path, text).map_err(|source| ReportError::Io {
         path: path.clone(),
         source,

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use trit_core::{Cell, Measurement, Results, RunDir, Side, Status, SummaryRow, TokenRow, Workload};
-use trit_stats::{dependent_median_interval, hodges_lehmann, median, quantile};
+use trit_core::{
+    Cell, Measurement, PairQuantity, Results, RunDir, Side, Status, SummaryRow, TokenRow, Workload,
+};
+use trit_stats::{dependent_median_interval, median, quantile};
 
 use crate::ReportError;
+use crate::pairs::{self, Paired};
 
 /// A share of a probe above this shows that the probe is wrong: nothing outruns the machine's own limit by more than noise.
 pub const SHARE_LIMIT: f64 = 1.05;
 /// Below this many samples p50, p90 and p99 stay empty: they would rest on a sample or two.
 const QUANTILES_FROM: usize = 100;
 /// Confidence level of every interval.
-const LEVEL: f64 = 0.95;
+pub(crate) const LEVEL: f64 = 0.95;
 /// Bits of a ternary weight that count as read, whatever a layout spends: more would reward waste.
 const COUNTED_BITS: f64 = 2.0;
 /// Why the energy columns are empty.
@@ -32,7 +35,6 @@ pub struct Tables<'a> {
 /// The rows of a session by cell, each list in the order of time.
 #[derive(Debug)]
 struct Index<'a> {
-    cells: BTreeMap<&'a str, &'a Cell>,
     measurements: BTreeMap<&'a str, Vec<&'a Measurement>>,
     tokens: BTreeMap<&'a str, Vec<&'a TokenRow>>,
 }
@@ -54,11 +56,6 @@ impl<'a> Index<'a> {
             rows.sort_by_key(|row| (row.round, row.request, row.index));
         }
         Self {
-            cells: tables
-                .cells
-                .iter()
-                .map(|cell| (cell.cell.as_str(), cell))
-                .collect(),
             measurements,
             tokens,
         }
@@ -98,64 +95,6 @@ impl<'a> Index<'a> {
             .map(|row| row.time_ns as f64 / row.iterations as f64)
             .collect()
     }
-
-    /// `ln(rate of the cell / rate of its probe)` of every complete block, `amount` being what one call does.
-    fn blocks(&self, cell: &Cell, probe: &str, amount: impl Fn(&Cell) -> Option<f64>) -> Vec<f64> {
-        let amount = |cell: &Cell| amount(cell).filter(|amount| *amount > 0.0);
-        let Some(own) = amount(cell) else {
-            return Vec::new();
-        };
-        let paired = |cell: &str| {
-            let rows = self.measurements.get(cell).map_or(&[][..], Vec::as_slice);
-            rows.iter()
-                .copied()
-                .filter(|row| row.side != Side::Alone && row.iterations > 0 && row.time_ns > 0)
-        };
-        let rate = |row: &Measurement, amount: f64| {
-            (amount * row.iterations as f64 / row.time_ns as f64).ln()
-        };
-        let partners: BTreeMap<&str, f64> = paired(&cell.cell)
-            .filter_map(|row| self.cells.get(row.pair.as_str()))
-            .filter(|other| other.subject == probe)
-            .filter_map(|other| Some((other.cell.as_str(), amount(other)?)))
-            .collect();
-        // Log rates of this cell and of its partner.
-        let mut blocks: BTreeMap<(&str, u64, u64), Block> = BTreeMap::new();
-        for row in paired(&cell.cell).filter(|row| partners.contains_key(row.pair.as_str())) {
-            blocks
-                .entry((&row.pair, row.round, row.block))
-                .or_default()
-                .own
-                .push(rate(row, own));
-        }
-        for (partner, others) in &partners {
-            for row in paired(partner).filter(|row| row.pair == cell.cell) {
-                blocks
-                    .entry((partner, row.round, row.block))
-                    .or_default()
-                    .other
-                    .push(rate(row, *others));
-            }
-        }
-        blocks.values().filter_map(Block::log_ratio).collect()
-    }
-}
-
-/// Log rates of one ABBA block.
-#[derive(Default)]
-struct Block {
-    own: Vec<f64>,
-    other: Vec<f64>,
-}
-
-impl Block {
-    /// The log of the ratio of the rates; nothing for a block that was cut short.
-    fn log_ratio(&self) -> Option<f64> {
-        let whole = self.own.len() == self.other.len() && !self.own.is_empty();
-        whole.then(|| {
-            (self.own.iter().sum::<f64>() - self.other.iter().sum::<f64>()) / self.own.len() as f64
-        })
-    }
 }
 
 fn generates(cell: &Cell) -> bool {
@@ -167,7 +106,7 @@ fn product(cell: &Cell) -> Option<f64> {
 }
 
 /// Bytes that one call has to read.
-fn bytes_per_call(cell: &Cell) -> Option<f64> {
+pub(crate) fn bytes_per_call(cell: &Cell) -> Option<f64> {
     if let Some(bytes) = cell.bytes_per_call {
         return Some(bytes as f64);
     }
@@ -188,7 +127,7 @@ fn bytes_per_call(cell: &Cell) -> Option<f64> {
 }
 
 /// Operations of one call; a multiply and an add are two.
-fn ops_per_call(cell: &Cell) -> Option<f64> {
+pub(crate) fn ops_per_call(cell: &Cell) -> Option<f64> {
     if let Some(ops) = cell.ops_per_call {
         return Some(ops as f64);
     }
@@ -235,7 +174,7 @@ pub fn samples<'a>(tables: &Tables<'a>) -> Vec<Samples<'a>> {
 }
 
 /// Whether times of a cell of this status mean anything.
-fn timed(status: Status) -> bool {
+pub(crate) fn timed(status: Status) -> bool {
     matches!(
         status,
         Status::Ok | Status::OverLimit | Status::Invalid | Status::Projected
@@ -258,18 +197,19 @@ fn sum(slices: &[&Measurement], field: impl Fn(&Measurement) -> Option<u64>) -> 
 ///   A cell of which no slice was taken alone is summed up by its slices in pairs.
 /// - The samples of a decode cell are its tokens after the first, where tokens were recorded; `ttft_ns` is the median of the first ones.
 /// - Bytes are those of the weights, ternary ones at most 2.0 bits each; operations are `2 * rows * k * tokens`.
-/// - Shares come from ABBA blocks alone: Hodges-Lehmann on the log ratio of the rates. A share above [`SHARE_LIMIT`] makes the row `invalid`.
+/// - Shares come from ABBA blocks alone, as in `pairs.csv`. A share above [`SHARE_LIMIT`] makes the row `invalid`.
 /// - A cell that is skipped, wrong, failed, crashed, timed out or emulated has no results, whatever slices it left.
 pub fn summarize_rows(tables: &Tables<'_>) -> Vec<SummaryRow> {
     let index = Index::new(tables);
+    let paired = Paired::all(tables.cells, tables.measurements);
     tables
         .cells
         .iter()
-        .map(|cell| summarize_cell(&index, cell))
+        .map(|cell| summarize_cell(&index, &paired, cell))
         .collect()
 }
 
-fn summarize_cell(index: &Index<'_>, cell: &Cell) -> SummaryRow {
+fn summarize_cell(index: &Index<'_>, paired: &[Paired<'_>], cell: &Cell) -> SummaryRow {
     let mut row = SummaryRow {
         cell: cell.clone(),
         results: Results {
@@ -304,11 +244,25 @@ fn summarize_cell(index: &Index<'_>, cell: &Cell) -> SummaryRow {
         results.gops = ops_per_call(cell).map(|ops| ops / ns);
         results.gb_per_s = bytes_per_call(cell).map(|bytes| bytes / ns);
     }
-    let share = |probe, amount: fn(&Cell) -> Option<f64>| {
-        hodges_lehmann(&index.blocks(cell, probe, amount)).map(f64::exp)
+    let share = |quantity| {
+        let ratio = pairs::share(paired, cell, quantity);
+        let interval = ratio.and_then(|ratio| ratio.interval);
+        (
+            ratio.map(|ratio| ratio.value),
+            interval.map(|interval| interval.lo),
+            interval.map(|interval| interval.hi),
+        )
     };
-    results.bandwidth_share = share("probe:read", bytes_per_call);
-    results.peak_share = share("probe:peak", ops_per_call);
+    (
+        results.bandwidth_share,
+        results.bandwidth_share_lo,
+        results.bandwidth_share_hi,
+    ) = share(PairQuantity::BandwidthShare);
+    (
+        results.peak_share,
+        results.peak_share_lo,
+        results.peak_share_hi,
+    ) = share(PairQuantity::PeakShare);
     let (first, later) = index.tokens(&cell.cell);
     results.ttft_ns = median(&first);
     results.itl_p50_ns = median(&later);
@@ -345,7 +299,7 @@ fn summarize_cell(index: &Index<'_>, cell: &Cell) -> SummaryRow {
     row
 }
 
-/// Sums up a run directory and writes its `summary.csv`.
+/// Sums up a run directory and writes its `summary.csv`, and `pairs.csv` when it has pairs.
 ///
 /// # Errors
 /// When a file of the directory cannot be read, is malformed, or the summary cannot be written. A directory without
@@ -354,6 +308,10 @@ pub fn summarize(run: &RunDir) -> Result<Vec<SummaryRow>, ReportError> {
     let loaded = Loaded::read(run)?;
     let rows = summarize_rows(&loaded.tables());
     run.write(&rows)?;
+    let pairs = pairs::pair_rows(&rows, &loaded.measurements);
+    if !pairs.is_empty() {
+        run.write(&pairs)?;
+    }
     Ok(rows)
 }
 

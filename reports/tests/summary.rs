@@ -5,7 +5,9 @@ mod common;
 
 use common::{KERNELS, session, session_rows};
 use proptest::prelude::*;
-use trit_core::{Cell, Measurement, RunDir, Side, Status, SummaryRow, TokenRow, Workload};
+use trit_core::{
+    Cell, Measurement, PairQuantity, RunDir, Side, Status, SummaryRow, TokenRow, Workload,
+};
 use trit_report::{
     Format, Tables, compare, comparison_markdown, render, samples, summarize, summarize_rows,
     terminal_table,
@@ -292,6 +294,44 @@ fn shares_come_from_blocks_alone() {
     let mut both = slices.clone();
     both.push(slice("a", 9, 1, 123));
     assert_eq!(rows(&cells, &both, &[])[0].results.median_ns, Some(123.0));
+}
+
+#[test]
+fn pairs_have_ratios_with_intervals() {
+    let cells = [
+        gemv("a", "w2a8-mad-avx2", 2.0),
+        gemv("b", "w2a8-lut2-avx2", 2.0),
+        gemv("c", "w2a8-mad-avxvnni", 2.0),
+    ];
+    // Block i: A takes 100 + i on both sides, B twice that but for the last, where it takes as long as A. C has one half of a block.
+    let mut slices = Vec::new();
+    for block in 0..12 {
+        let a = 100 + block;
+        let b = if block == 11 { a } else { 2 * a };
+        slices.push(paired("a", "b", Side::A, block, 0, a));
+        slices.push(paired("b", "a", Side::B, block, 1, b));
+        slices.push(paired("b", "a", Side::B, block, 2, b));
+        slices.push(paired("a", "b", Side::A, block, 3, a));
+    }
+    slices.push(paired("a", "c", Side::A, 0, 0, 100));
+    let rows_of = |cells: &[Cell]| trit_report::pair_rows(&rows(cells, &slices, &[]), &slices);
+    let got = rows_of(&cells);
+    assert_eq!(got.len(), 2);
+    assert_eq!(
+        (got[0].a.as_str(), got[0].b.as_str(), got[0].blocks),
+        ("a", "b", 12)
+    );
+    assert_eq!(got[0].quantity, PairQuantity::SpeedUp);
+    assert_eq!(got[0].against, "w2a8-lut2-avx2");
+    close(got[0].ratio, 2.0);
+    // One block in twelve cannot move the interval to 1, but the ends are not both at 2 either.
+    assert!(got[0].lo.unwrap() > 1.4 && got[0].lo.unwrap() < 2.0);
+    close(got[0].hi, 2.0);
+    assert_eq!((got[1].blocks, got[1].ratio, got[1].lo), (0, None, None));
+    // A wrong side takes its pairs with it.
+    let mut wrong = cells.clone();
+    wrong[1].status = Status::Wrong;
+    assert_eq!(rows_of(&wrong).len(), 1);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod machine;
 mod model;
 mod report;
 mod run;
+mod tune;
 mod worker;
 
 pub(crate) use model::file_failure;
@@ -43,6 +44,7 @@ enum Command {
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
+    Tune(tune::TuneArgs),
     Generate(generate::GenerateArgs),
     Logits(logits::LogitsArgs),
     Model(model::ModelArgs),
@@ -53,7 +55,7 @@ enum Command {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Measure", &["run"]),
     ("Judge", &["report"]),
-    ("Know", &["kernels", "machine"]),
+    ("Know", &["kernels", "machine", "tune"]),
     ("Models", &["generate", "logits", "model"]),
 ];
 
@@ -82,6 +84,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Model(args) => model::run(&args),

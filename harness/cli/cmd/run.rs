@@ -92,9 +92,48 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     format: FormatArg,
+
+    /// For commands that make something else of the run.
+    #[arg(skip)]
+    quiet: bool,
+}
+
+impl RunArgs {
+    /// A run of a suite whose rows are not printed.
+    pub(crate) fn of_suite(
+        suite: &str,
+        budget: Option<Duration>,
+        out: Option<PathBuf>,
+        allow_debug: bool,
+        format: FormatArg,
+    ) -> Self {
+        Self {
+            suite: suite.to_owned(),
+            model: Vec::new(),
+            threads: Vec::new(),
+            kernel: Vec::new(),
+            out,
+            budget,
+            filter: None,
+            seed: None,
+            resume: None,
+            list: false,
+            allow_debug,
+            format,
+            quiet: true,
+        }
+    }
 }
 
 pub(crate) fn run(args: &RunArgs) -> Outcome {
+    measure(args).map(|(exit, _)| exit)
+}
+
+/// How it ended, and where the rows are, if there are any.
+type Measured = Result<(Exit, Option<RunDir>), Failure>;
+
+/// Carries a run out.
+pub(crate) fn measure(args: &RunArgs) -> Measured {
     if cfg!(debug_assertions) && !args.allow_debug && !args.list {
         return Err(Failure::unusable(anyhow::anyhow!(
             "this is a debug build, whose times mean nothing; hint: cargo run --release -- run, or --allow-debug to record anyway"
@@ -108,7 +147,7 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     }
 }
 
-fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
+fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
     let suite = load_suite(&args.suite)?;
     check_kernels(&args.kernel)?;
     args.model.iter().try_for_each(|model| check_model(model))?;
@@ -132,7 +171,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
         Ok(survey) => survey,
         Err(WorkerError::Interrupted) => {
             remove_empty(dir.as_ref());
-            return Ok(Exit::Interrupted);
+            return Ok((Exit::Interrupted, None));
         }
         Err(error) => return Err(Failure::failed(error)),
     };
@@ -152,7 +191,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
     say(&describe(&plan));
     let Some(dir) = dir else {
         Out::new().text(&plan_table(&plan).render(args.format.format))?;
-        return Ok(Exit::Done);
+        return Ok((Exit::Done, None));
     };
     name_models(&mut plan)?;
     let facts = SessionFacts {
@@ -168,7 +207,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Outcome {
     carry_out(args, session, &dir, worker, interrupted)
 }
 
-fn resume(args: &RunArgs, path: &Path, interrupted: &dyn Fn() -> bool) -> Outcome {
+fn resume(args: &RunArgs, path: &Path, interrupted: &dyn Fn() -> bool) -> Measured {
     let dir = RunDir::open(path).map_err(|error| record_failure(&error))?;
     let session = dir.session().map_err(|error| record_failure(&error))?;
     let version = env!("CARGO_PKG_VERSION");
@@ -200,7 +239,7 @@ fn carry_out(
     dir: &RunDir,
     worker: WorkerCommand,
     interrupted: &dyn Fn() -> bool,
-) -> Outcome {
+) -> Measured {
     let path = dir.path().display().to_string();
     let mut bar = Bar::new();
     let outcome = trit_run::execute(
@@ -216,7 +255,7 @@ fn carry_out(
     );
     bar.clear();
     let trit_run::RunError::Record(error) = match outcome {
-        Ok(outcome) => return finish(args, dir, &outcome),
+        Ok(outcome) => return finish(args, dir, &outcome).map(|exit| (exit, Some(dir.clone()))),
         Err(error) => error,
     };
     say(&format!("what was recorded so far is in {path}"));
@@ -239,7 +278,9 @@ fn finish(args: &RunArgs, dir: &RunDir, outcome: &trit_run::Outcome) -> Outcome 
         "results in {path}: report.md, summary.csv, {} charts in charts/, all samples in measurements.csv and tokens.csv",
         charts.len()
     ));
-    Out::new().text(&trit_report::render(&rows, args.format.format.into()))?;
+    if !args.quiet {
+        Out::new().text(&trit_report::render(&rows, args.format.format.into()))?;
+    }
     Ok(match outcome.exit_code() {
         0 => Exit::Done,
         130 => Exit::Interrupted,

@@ -23,7 +23,9 @@ pub use limits::{
     ALLOWED_SLOWDOWN_PERCENT, Budget, CellLimits, Limits, MIN_EFFECT_PERCENT, Observed, Violation,
 };
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
-pub use rows::{Cell, Measurement, Results, Side, Status, SummaryRow, TokenRow, Workload};
+pub use rows::{
+    Cell, Measurement, PairQuantity, PairRow, Results, Side, Status, SummaryRow, TokenRow, Workload,
+};
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
 pub use session::{Probe, SCHEMA, Session};
 pub use shapes::{Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape};

@@ -208,7 +208,11 @@ row! {
         gops: Option<f64> = "Billion operations a second at the median; a multiply and an add are two.",
         gb_per_s: Option<f64> = "Weight bytes (and KV bytes) a second at the median, 10^9 each.",
         bandwidth_share: Option<f64> = "Share of the paired read probe's bandwidth.",
+        bandwidth_share_lo: Option<f64> = "Lower end of its 95 % interval.",
+        bandwidth_share_hi: Option<f64> = "Upper end of its 95 % interval.",
         peak_share: Option<f64> = "Share of the paired arithmetic probe's peak.",
+        peak_share_lo: Option<f64> = "Lower end of its 95 % interval.",
+        peak_share_hi: Option<f64> = "Upper end of its 95 % interval.",
         ttft_ns: Option<f64> = "Median time from prompt text in a loaded engine to the first sampled token.",
         startup_ttft_ns: Option<f64> = "The same from the start of the process.",
         itl_p50_ns: Option<f64> = "Median inter-token latency.",
@@ -223,6 +227,39 @@ row! {
         energy_pkg_uj: Option<u64> = "Package energy of the energy window.",
         energy_dram_uj: Option<u64> = "DRAM energy of the energy window.",
         model_uj: Option<f64> = "Energy from an arithmetic model: an estimate, never a measurement.",
+    }
+}
+
+words! {
+    /// What the ratio of a pair is of.
+    PairQuantity, "one of speed-up bandwidth-share peak-share" {
+        /// Calls a second of A over those of B.
+        #[default]
+        SpeedUp = "speed-up",
+        /// Bytes a second of A over those of the read probe.
+        BandwidthShare = "bandwidth-share",
+        /// Operations a second of A over those of the arithmetic probe.
+        PeakShare = "peak-share",
+    }
+}
+
+row! {
+    /// The result of one pair, as in `pairs.csv`.
+    PairRow {
+        a: String = "The cell of side A.",
+        b: String = "The cell of side B.",
+        subject: String = "What side A measures.",
+        against: String = "What side B measures.",
+        workload: Workload = "What side A does.",
+        rows: Option<u64> = "Output features of the matrix.",
+        k: Option<u64> = "Input features of the matrix.",
+        tokens: Option<u64> = "Tokens in one call.",
+        threads: Option<u64> = "Threads of the team.",
+        quantity: PairQuantity = "What the ratio is of.",
+        blocks: u64 = "Complete ABBA blocks.",
+        ratio: Option<f64> = "Rate of A over the rate of B: Hodges-Lehmann over the blocks, on the log scale.",
+        lo: Option<f64> = "Lower end of its 95 % interval.",
+        hi: Option<f64> = "Upper end of its 95 % interval.",
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::columns::Columns;
 use crate::session::SCHEMA;
-use crate::{Cell, FieldError, Measurement, Session, SummaryRow, TokenRow};
+use crate::{Cell, FieldError, Measurement, PairRow, Session, SummaryRow, TokenRow};
 
 /// Name of the session record.
 pub const SESSION_FILE: &str = "session.json";
@@ -99,6 +99,9 @@ impl Table for Measurement {
 }
 impl Table for TokenRow {
     const FILE: &'static str = "tokens.csv";
+}
+impl Table for PairRow {
+    const FILE: &'static str = "pairs.csv";
 }
 impl Table for SummaryRow {
     const FILE: &'static str = "summary.csv";

@@ -228,7 +228,7 @@ macro_rules! from_text {
 }
 from_text!(Selector, ShapeRef);
 
-/// What a pair's second side is, or its first.
+/// What a pair's second side is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PairSubject {
     /// A kernel or baseline; it must name exactly one.
@@ -331,8 +331,8 @@ pub struct Generate {
 pub struct Pair {
     /// `gemv-cold`, `gemv-warm` or `gemm`.
     pub workload: Workload,
-    /// Side A.
-    pub subject: PairSubject,
+    /// Side A: one pair for each kernel that it takes.
+    pub subject: Selector,
     /// Side B.
     pub against: PairSubject,
     /// Matrix shapes: one pair for each matrix.
@@ -621,16 +621,21 @@ impl Pair {
         check_filled("shapes", &self.shapes)?;
         check_counts("tokens", &self.tokens)?;
         check_filled("threads", &self.threads)?;
-        if !matches!(self.subject, PairSubject::Kernel(_)) {
-            return Err((
-                "subject",
-                format!(
-                    "`{}` is a probe; hint: probes stand in `against`",
-                    self.subject
-                ),
-            ));
+        match &self.subject {
+            Selector::Id(id) if id.starts_with("probe:") => {
+                let hint = "hint: probes stand in `against`";
+                return Err(("subject", format!("`{id}` is a probe; {hint}")));
+            }
+            Selector::Not(_) => {
+                let hint = "hint: name what is to be measured";
+                return Err((
+                    "subject",
+                    format!("`{}` takes nothing; {hint}", self.subject),
+                ));
+            }
+            _ => {}
         }
-        if self.subject == self.against {
+        if matches!(&self.against, PairSubject::Kernel(against) if *against == self.subject) {
             return Err(("against", "is the subject itself".into()));
         }
         Ok(())

@@ -1,7 +1,11 @@
 //! The suites that the program carries.
 
 /// Name and text of every embedded suite.
-const SUITES: &[(&str, &str)] = &[("quick", include_str!("../../../suites/quick.toml"))];
+const SUITES: &[(&str, &str)] = &[
+    ("quick", include_str!("../../../suites/quick.toml")),
+    ("kernels", include_str!("../../../suites/kernels.toml")),
+    ("tune", include_str!("../../../suites/tune.toml")),
+];
 
 /// The text of an embedded suite.
 pub fn embedded_suite(name: &str) -> Option<&'static str> {

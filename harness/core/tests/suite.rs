@@ -191,7 +191,7 @@ fn a_mistake_is_named_with_its_place() {
             "generate[0].depth",
         ),
         (
-            "[[pair]]\nworkload = \"gemm\"\nsubject = \"best:3\"\nagainst = \"probe:read\"\nshapes = [\"8x8\"]\n",
+            "[[pair]]\nworkload = \"gemm\"\nsubject = \"best\"\nagainst = \"best:3\"\nshapes = [\"8x8\"]\n",
             "name one id, or best:1",
         ),
         (

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use trit_kernel::{Kernel, KernelEntry, LayoutId};
+use trit_kernels::Situation;
 use trit_measure::Team;
 use trit_ops::Ops;
 
 use crate::chat::Template;
 use crate::error::EngineError;
-use crate::file::{Checkpoint, Config};
+use crate::file::{Checkpoint, Config, Linear};
 use crate::options::{EngineOptions, KvType};
 use crate::session::Session;
 use crate::synth::{self, Shape};
@@ -199,25 +200,36 @@ fn kernels(config: &Config, options: &EngineOptions) -> Result<Kernels, EngineEr
             reason,
         })
     };
-    if let Some(id) = &options.kernel {
-        let entry = trit_kernels::find(id)?;
-        return Ok((open(entry)?, open(entry)?));
-    }
-    let best = |tokens| {
-        trit_kernels::best(
-            options.cpu,
-            config.hidden,
-            config.hidden,
-            tokens,
-            options.threads,
-        )
+    // All linears of a model share a layout, so that it is held once: decoding chooses it, prefill follows.
+    let best = |tokens, layout| {
+        let places = Linear::ALL.map(|linear| {
+            let (rows, k) = config.linear_shape(linear);
+            Situation {
+                rows,
+                k,
+                tokens,
+                threads: options.threads,
+            }
+        });
+        let measured = options.tune.as_ref();
+        let measured = measured.and_then(|table| table.best(options.cpu, &places, layout));
+        measured.unwrap_or_else(|| trit_kernels::best(options.cpu, tokens, layout))
     };
-    let (gemv, gemm) = (best(1), best(PREFILL_TOKENS));
-    let layout = gemv.info.accepts[0];
-    let gemm = if gemm.info.accepts.contains(&layout) {
-        gemm
-    } else {
-        gemv
+    let (gemv, gemm) = match &options.kernel {
+        Some(id) => {
+            let entry = trit_kernels::find(id)?;
+            // A kernel that is meant for many tokens leaves single ones to another that reads its weights.
+            let single = if entry.info.min_tokens > 1 {
+                best(1, Some(entry.info.accepts[0]))
+            } else {
+                entry
+            };
+            (single, entry)
+        }
+        None => {
+            let gemv = best(1, None);
+            (gemv, best(PREFILL_TOKENS, Some(gemv.info.accepts[0])))
+        }
     };
     Ok((open(gemv)?, open(gemm)?))
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use trit_kernel::Cpu;
+use trit_kernels::TuneTable;
 
 use crate::error::EngineError;
 use crate::file::FileOptions;
@@ -77,8 +79,10 @@ choice! {
 /// How a model is run.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// The kernel for prefill and decode; the best of the registry when `None`.
+    /// The kernel for prefill and decode; when `None`, the best by `tune`, or else by the order of the registry.
     pub kernel: Option<String>,
+    /// What was measured on this machine.
+    pub tune: Option<Arc<TuneTable>>,
     /// Threads of the team.
     pub threads: usize,
     /// Type of the KV cache.
@@ -101,6 +105,7 @@ impl EngineOptions {
     pub fn new(threads: usize, cpu: Cpu) -> Self {
         Self {
             kernel: None,
+            tune: None,
             threads,
             kv: KvType::default(),
             head: HeadType::default(),

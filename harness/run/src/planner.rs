@@ -493,37 +493,40 @@ impl Builder<'_> {
                         tokens,
                         threads,
                     };
-                    let Some(a) = self.side(&entry.subject, None, place)? else {
-                        continue;
-                    };
-                    let Some(b) = self.side(&entry.against, Some(&a), place)? else {
-                        continue;
-                    };
-                    let ids = format!("{} {}", a.cell.cell, b.cell.cell);
-                    if a.cell.cell == b.cell.cell || !self.wanted(&ids) {
-                        continue;
+                    for subject in self.context.taken(&entry.subject)? {
+                        let a = self.kernel_cell(&subject, place, Station::Pair);
+                        if let Some(b) = self.against(&entry.against, &a, place)? {
+                            self.add_pair(a, b);
+                        }
                     }
-                    self.pairs.push(PlannedPair {
-                        a: a.cell.cell.clone(),
-                        b: b.cell.cell.clone(),
-                        setup_ns: a.setup_ns + b.setup_ns,
-                        visit_ns: 2 * (a.visit_ns + b.visit_ns),
-                        memory_bytes: a.memory_bytes + b.memory_bytes,
-                        ..PlannedPair::default()
-                    });
-                    self.add(a);
-                    self.add(b);
                 }
             }
         }
         Ok(())
     }
 
-    /// One side of a pair; the other one says what a probe has to be like.
-    fn side(
+    fn add_pair(&mut self, a: PlannedCell, b: PlannedCell) {
+        let ids = format!("{} {}", a.cell.cell, b.cell.cell);
+        if a.cell.cell == b.cell.cell || !self.wanted(&ids) {
+            return;
+        }
+        self.pairs.push(PlannedPair {
+            a: a.cell.cell.clone(),
+            b: b.cell.cell.clone(),
+            setup_ns: a.setup_ns + b.setup_ns,
+            visit_ns: 2 * (a.visit_ns + b.visit_ns),
+            memory_bytes: a.memory_bytes + b.memory_bytes,
+            ..PlannedPair::default()
+        });
+        self.add(a);
+        self.add(b);
+    }
+
+    /// Side B of a pair; side A says what a probe has to be like.
+    fn against(
         &self,
         subject: &PairSubject,
-        other: Option<&PlannedCell>,
+        other: &PlannedCell,
         place: Place,
     ) -> Result<Option<PlannedCell>, PlanError> {
         let (name, workload) = match subject {
@@ -536,7 +539,6 @@ impl Builder<'_> {
             PairSubject::Read => ("read", Workload::Read),
             PairSubject::Peak => ("peak", Workload::Peak),
         };
-        let Some(other) = other else { return Ok(None) };
         let bits = other.cell.weight_bits.unwrap_or(2.0);
         let matrix_bytes = ((place.rows * place.k) as f64 * bits / 8.0) as u64;
         let cell = Cell {

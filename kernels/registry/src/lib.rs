@@ -3,7 +3,11 @@
 //! Every kernel is here, whether or not this machine can run it: [`KernelEntry::open`] says so, with the reason.
 #![forbid(unsafe_code)]
 
-use trit_kernel::{Cpu, DenseEntry, KernelEntry};
+mod tune;
+
+use trit_kernel::{Cpu, DenseEntry, KernelEntry, LayoutId};
+
+pub use tune::{Situation, TUNE_SCHEMA, TuneError, TuneTable, TunedTime};
 
 /// All ternary kernels, slow to fast within a family. A new kernel is one line here.
 static KERNELS: &[KernelEntry] = &[
@@ -99,20 +103,15 @@ pub fn find_dense(id: &str) -> Result<&'static DenseEntry, UnknownKernel> {
     found.ok_or_else(|| unknown(id, DENSE.iter().map(|entry| entry.info.id)))
 }
 
-/// The fastest kernel that opens on `cpu` for `rows` x `k` weights and `tokens` tokens on `threads` threads: naive at worst.
-/// Kernels that are meant for more tokens are left out.
-pub fn best(
-    cpu: Cpu,
-    _rows: usize,
-    _k: usize,
-    tokens: usize,
-    _threads: usize,
-) -> &'static KernelEntry {
+/// The kernel that opens on `cpu` and comes first in the order of measurements for this many tokens, of those that read `layout`, where
+/// one is given: naive at worst. Kernels that are meant for more tokens are left out. [`TuneTable::best`] knows the machine better.
+pub fn best(cpu: Cpu, tokens: usize, layout: Option<LayoutId>) -> &'static KernelEntry {
     let order = if tokens < 2 { DECODE } else { PREFILL };
     order
         .iter()
         .filter_map(|id| find(id).ok())
         .filter(|entry| entry.info.min_tokens <= tokens.max(1))
+        .filter(|entry| layout.is_none_or(|layout| entry.info.accepts.contains(&layout)))
         .find(|entry| (entry.open)(cpu).is_ok())
         .unwrap_or(&KERNELS[0])
 }
@@ -260,13 +259,18 @@ mod tests {
         for tokens in [0, 1, 2, 128] {
             for isa in Isa::ALL {
                 let cpu = Cpu::capped(isa);
-                let entry = best(cpu, 2560, 2560, tokens, 2);
+                let entry = best(cpu, tokens, None);
                 assert!((entry.open)(cpu).is_ok());
                 assert!(entry.info.isa == Isa::Scalar || entry.info.isa <= isa);
                 assert!(entry.info.min_tokens <= tokens.max(1));
+                // Somebody reads every layout.
+                for layout in LayoutId::ALL {
+                    let entry = best(cpu, tokens, Some(layout));
+                    assert!(entry.info.accepts.contains(&layout), "{layout:?}");
+                }
             }
             assert_eq!(
-                best(Cpu::capped(Isa::Scalar), 1, 1, tokens, 1).info.id,
+                best(Cpu::capped(Isa::Scalar), tokens, None).info.id,
                 "w2a8-swar-scalar"
             );
         }

@@ -52,6 +52,7 @@ fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
     let wrong = |error: EngineError| fault(&error);
     let options = EngineOptions {
         kernel: Some(task.kernel.clone()).filter(|kernel| !kernel.is_empty()),
+        tune: None,
         threads: usize::try_from(task.threads).unwrap_or(usize::MAX),
         kv: task.kv.parse().map_err(wrong)?,
         head: task.head.parse().map_err(wrong)?,
