@@ -215,21 +215,18 @@ fn kernels(config: &Config, options: &EngineOptions) -> Result<Kernels, EngineEr
         let measured = measured.and_then(|table| table.best(options.cpu, &places, layout));
         measured.unwrap_or_else(|| trit_kernels::best(options.cpu, tokens, layout))
     };
-    let (gemv, gemm) = match &options.kernel {
-        Some(id) => {
-            let entry = trit_kernels::find(id)?;
-            // A kernel that is meant for many tokens leaves single ones to another that reads its weights.
-            let single = if entry.info.min_tokens > 1 {
-                best(1, Some(entry.info.accepts[0]))
-            } else {
-                entry
-            };
-            (single, entry)
-        }
-        None => {
-            let gemv = best(1, None);
-            (gemv, best(PREFILL_TOKENS, Some(gemv.info.accepts[0])))
-        }
+    let (gemv, gemm) = if let Some(id) = &options.kernel {
+        let entry = trit_kernels::find(id)?;
+        // A kernel that is meant for many tokens leaves single ones to another that reads its weights.
+        let single = if entry.info.min_tokens > 1 {
+            best(1, Some(entry.info.accepts[0]))
+        } else {
+            entry
+        };
+        (single, entry)
+    } else {
+        let gemv = best(1, None);
+        (gemv, best(PREFILL_TOKENS, Some(gemv.info.accepts[0])))
     };
     Ok((open(gemv)?, open(gemm)?))
 }
