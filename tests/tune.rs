@@ -1,5 +1,4 @@
 //! `tritbench tune`, and who reads what it leaves.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
