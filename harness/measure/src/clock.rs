@@ -2,23 +2,35 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A clock that never goes back.
 pub trait Clock: Send + Sync {
     /// Nanoseconds since an arbitrary start that stays the same for the life of the clock.
     fn now_ns(&self) -> u64;
+
+    /// Nanoseconds since 1970 in UTC: what other devices write into their records. It may be set and so go back; only
+    /// to be used to find a moment of this clock in such a record.
+    fn unix_ns(&self) -> u64;
 }
 
 impl<C: Clock + ?Sized> Clock for &C {
     fn now_ns(&self) -> u64 {
         (**self).now_ns()
     }
+
+    fn unix_ns(&self) -> u64 {
+        (**self).unix_ns()
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn now_ns(&self) -> u64 {
         (**self).now_ns()
+    }
+
+    fn unix_ns(&self) -> u64 {
+        (**self).unix_ns()
     }
 }
 
@@ -49,6 +61,12 @@ impl Clock for MonotonicClock {
         let start = *START.get_or_init(system_now);
         // 2^64 ns are 584 years.
         system_now().duration_since(start).as_nanos() as u64
+    }
+
+    fn unix_ns(&self) -> u64 {
+        // A system that believes to be before 1970 has no time to tell.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_nanos() as u64)
     }
 }
 
@@ -104,7 +122,14 @@ impl Clock for FakeClock {
         self.now_ns
             .fetch_add(self.step_ns.load(Ordering::SeqCst), Ordering::SeqCst)
     }
+
+    fn unix_ns(&self) -> u64 {
+        FAKE_EPOCH_NS + self.now_ns.load(Ordering::SeqCst)
+    }
 }
+
+/// The moment at which a [`FakeClock`] shows 0: 2023-11-14T22:13:20Z.
+const FAKE_EPOCH_NS: u64 = 1_700_000_000_000_000_000;
 
 /// What a clock costs and how finely it counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]

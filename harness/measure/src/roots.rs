@@ -38,6 +38,24 @@ impl Roots {
             etc: root.join("etc"),
         }
     }
+
+    /// What `--sysfs-root DIR` means. A `DIR` that holds `sys` and `proc` is a whole system (of a test, or that of a host
+    /// seen from a container): [`Roots::under`]. Else only `sys` is looked up elsewhere: in `DIR/sys` where that exists,
+    /// or else in `DIR` itself.
+    pub fn with_sysfs(dir: &Path) -> Self {
+        let sys = dir.join("sys");
+        match (sys.is_dir(), dir.join("proc").is_dir()) {
+            (true, true) => Self::under(dir),
+            (true, false) => Self {
+                sys,
+                ..Self::default()
+            },
+            (false, _) => Self {
+                sys: dir.to_owned(),
+                ..Self::default()
+            },
+        }
+    }
 }
 
 /// More than any file that is read here has on a machine of 1024 CPUs.
@@ -89,6 +107,22 @@ mod tests {
         for bad in ["3-1", "a", "1-", "-1", "0-99999999999", "0-65536"] {
             assert_eq!(cpu_list(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn where_sysfs_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let plain = Roots::with_sysfs(root);
+        assert_eq!((plain.sys, plain.proc), (root.to_owned(), "/proc".into()));
+        std::fs::create_dir(root.join("sys")).unwrap();
+        let inside = Roots::with_sysfs(root);
+        assert_eq!(
+            (inside.sys, inside.proc),
+            (root.join("sys"), "/proc".into())
+        );
+        std::fs::create_dir(root.join("proc")).unwrap();
+        assert_eq!(Roots::with_sysfs(root), Roots::under(root));
     }
 
     #[test]

@@ -1,309 +1,658 @@
-//! Reading the meter over a window of time.
+//! Reading a source over windows of time.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::powercap::read_energy;
-use super::{Domain, EnergyProbe, EnergyStatus, Zone, ZoneError, headline, probe, zones};
-use crate::{Clock, Roots};
+use super::load::Load;
+use super::probe::{self, EnergyProbe};
+use super::source::MAX_READING_NS;
+use super::{
+    Domain, DomainEnergy, DomainKind, Energy, EnergyStatus, Quantity, ReadError, Reading, Source,
+};
+use crate::{Clock, MonotonicClock, Roots};
 
 /// Shorter windows are refused. The counters move about once a millisecond, with jitter: over a second that is an
 /// uncertainty of 0.1 to 0.2 %.
 pub const MIN_WINDOW_NS: u64 = 1_000_000_000;
 
+/// How often a meter has to be read within a window: see [`Meter::tick`].
+pub const TICK_NS: u64 = 1_000_000_000;
+
 /// No package takes up more than this: 2 kW, in microjoules a nanosecond. Where a counter claims so, it was reset or
 /// the machine slept.
-const MAX_UJ_PER_NS: u64 = 2;
+const MAX_UJ_PER_NS: f64 = 2.0;
 
-/// A reading of all counters that takes longer than this was interrupted, and is repeated.
-const MAX_READING_NS: u64 = 1_000_000;
+/// Counters that differ by no more than this share count the same thing.
+const MIRROR_SHARE: f64 = 0.001;
 
-/// Counters that differ by no more than one part in this many count the same thing.
-const MIRROR_PARTS: u64 = 1000;
+/// RAPL counters are updated about this often, and not at the moment of reading.
+const UPDATE_NS: f64 = 1_000_000.0;
 
-/// Shorter windows do not show whether two dies count the same thing.
-const MIN_MIRROR_WINDOW_NS: u64 = 200_000_000;
+/// Shorter stretches do not show whether two dies count the same thing.
+const MIN_MIRROR_NS: u64 = 200_000_000;
 
-/// The energy of one window, or why there is none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Energy {
-    /// `ok`, or why the amounts are missing.
-    pub status: EnergyStatus,
-    /// What was seen, when it is not `ok`.
-    pub reason: String,
-    /// From the middle of the first reading to the middle of the last one.
-    pub window_ns: u64,
-    /// All packages together.
-    pub package_uj: Option<u64>,
-    /// All memory that has meters; outside of the packages, and not in `package_uj`.
-    pub dram_uj: Option<u64>,
-    /// The whole platform, where it has a meter; contains the packages.
-    pub psys_uj: Option<u64>,
-    /// The dies of a package showed the same counter, and only one of them was counted.
-    pub mirrored_dies: bool,
+/// Nor does less energy.
+const MIN_MIRROR_UJ: u64 = 100_000;
+
+/// Two steps of the coarsest counter: a reading before and one after an update.
+const STEPS_UJ: f64 = 2.0 * 61.04;
+
+/// How long the processor is kept busy at most when a meter is opened, to see its counters move.
+const BUSY_NS: u64 = 1_000_000_000;
+
+/// A power that was not read for longer than this cannot be integrated.
+const MAX_POWER_GAP_NS: u64 = 2_500_000_000;
+
+/// Other processes may use this share of a CPU, see [`Energy::others_cpu_share`].
+pub const MAX_OTHERS_SHARE: f64 = 0.02;
+
+/// More points of the time line than this are thinned out: a day at one a second.
+const MAX_POINTS: usize = 1 << 17;
+
+/// Which meter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// The first that has readable packages, of perf, powercap and hwmon in this order.
+    #[default]
+    Auto,
+    /// The `power` PMU of the kernel.
+    Perf,
+    /// `/sys/class/powercap`.
+    Powercap,
+    /// `/sys/class/hwmon`, also where it knows no package.
+    Hwmon,
+    /// A record that another program writes: for merging after the run.
+    External(PathBuf),
 }
 
-/// Reads the zones of powercap over windows of time, one window after the other.
+/// How to measure.
+#[derive(Clone)]
+pub struct MeterOptions {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Which meter.
+    pub source: SourceChoice,
+    /// The process whose descendants are ours; everybody else is other load. `None`: this process.
+    pub own_process: Option<u32>,
+    /// Other processes may use this share of a CPU in a window, else it is `mixed_load`; `None`: as much as they like.
+    pub max_others_share: Option<f64>,
+    /// Keep a CPU busy until all package counters have moved, up to a second, when the meter is opened. Usually a few
+    /// milliseconds; half a second where dies have meters.
+    pub busy_probe: bool,
+}
+
+impl Default for MeterOptions {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(MonotonicClock::new()),
+            source: SourceChoice::Auto,
+            own_process: None,
+            max_others_share: Some(MAX_OTHERS_SHARE),
+            busy_probe: true,
+        }
+    }
+}
+
+impl std::fmt::Debug for MeterOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeterOptions")
+            .field("source", &self.source)
+            .field("own_process", &self.own_process)
+            .field("max_others_share", &self.max_others_share)
+            .field("busy_probe", &self.busy_probe)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A status other than `ok`, and the reason.
+pub(super) type Fault = (EnergyStatus, String);
+
+/// A moment of the time line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// By the clock of the meter.
+    pub at_ns: u64,
+    /// For each domain, in the order of [`Meter::domains`], what it used since the meter was opened.
+    pub energy_uj: Vec<u64>,
+}
+
+/// Reads a source over windows of time, one after the other, and in between for a live picture.
 ///
 /// A counter starts again at 0 after some minutes under full load (about 160 s at 400 W in the worst case known): call
-/// [`Meter::tick`] once a second in longer windows, which also notices a counter that was reset.
-#[derive(Debug)]
-pub struct Meter<C> {
-    clock: C,
-    counters: Vec<Counter>,
-    /// Packages that have die zones alone: whether these mirror each other, decided once.
-    mirrored: BTreeMap<u32, bool>,
-    started_ns: u64,
+/// [`Meter::tick`] once a second ([`TICK_NS`]), which also notices a counter that was reset; [`Sampler`](super::Sampler)
+/// does so by itself.
+pub struct Meter {
+    source: Box<dyn Source>,
+    clock: Arc<dyn Clock>,
+    roots: Roots,
+    own_process: Option<u32>,
+    max_others_share: Option<f64>,
+    tracks: Vec<Track>,
     read_ns: u64,
-    fault: Option<(EnergyStatus, String)>,
+    unix_ns: u64,
+    /// Packages with several meters: whether these mirror each other.
+    mirrored: BTreeMap<u32, bool>,
+    window: Mark,
+    window_load: Option<Load>,
+    sample: Mark,
+    points: Vec<Point>,
 }
 
-#[derive(Debug)]
-struct Counter {
-    zone: Zone,
-    counts: bool,
-    last_uj: u64,
-    window_uj: u64,
+/// A domain over time.
+struct Track {
+    last: Option<u64>,
+    /// Since the meter was opened: microjoules, ticks, or microwatts times nanoseconds.
+    total: u128,
 }
 
-impl<C: Clock> Meter<C> {
-    /// Opens the meter under `roots`.
+/// Where a window or a live sample began.
+#[derive(Clone)]
+struct Mark {
+    at_ns: u64,
+    unix_ns: u64,
+    totals: Vec<u128>,
+    /// The first thing that went wrong with a domain since then.
+    faults: Vec<Option<Fault>>,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter")
+            .field("source", &self.source.name())
+            .field("domains", &self.source.domains())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    /// Opens the meter that `options` ask for. Keeps a CPU busy for up to a second, see [`MeterOptions::busy_probe`].
     ///
     /// # Errors
-    /// The probe that says why there is none.
-    pub fn open(roots: &Roots, clock: C) -> Result<Self, EnergyProbe> {
-        let probe = probe(roots);
-        if probe.status != EnergyStatus::Ok {
-            return Err(probe);
+    /// The probe that says why there is none, and what helps. It is about the last source that was tried where all fail.
+    pub fn open(roots: &Roots, options: &MeterOptions) -> Result<Self, Box<EnergyProbe>> {
+        let (sources, failed) = probe::open(roots, &options.source);
+        let mut stuck = None;
+        for source in sources {
+            let mut meter = Self::over(source, roots, options);
+            let clock = Arc::clone(&options.clock);
+            let probed = if options.busy_probe {
+                meter.busy_probe(&mut || spin(clock.as_ref()))
+            } else {
+                Ok(())
+            };
+            match probed {
+                Ok(()) => return Ok(meter),
+                Err(fault) => stuck = Some(fault),
+            }
         }
-        let zones = zones(roots);
-        let packages: Vec<String> = headline(&zones)
-            .iter()
-            .map(|zone| zone.id.clone())
-            .collect();
-        let counter = |zone: Zone| {
-            let last_uj = zone.energy_uj.clone().ok()?;
-            let counts = packages.contains(&zone.id);
-            Some(Counter {
-                zone,
-                counts,
-                last_uj,
-                window_uj: 0,
-            })
-        };
+        Err(Box::new(stuck.map_or(failed, EnergyProbe::from)))
+    }
+
+    /// A meter over a source, with one reading of it.
+    pub(super) fn over(source: Box<dyn Source>, roots: &Roots, options: &MeterOptions) -> Self {
+        let tracks = source.domains().iter().map(|_| Track {
+            last: None,
+            total: 0,
+        });
         let mut meter = Self {
-            clock,
-            counters: zones.into_iter().filter_map(counter).collect(),
-            mirrored: BTreeMap::new(),
-            started_ns: 0,
+            tracks: tracks.collect(),
+            source,
+            clock: Arc::clone(&options.clock),
+            roots: roots.clone(),
+            own_process: options.own_process,
+            max_others_share: options.max_others_share,
             read_ns: 0,
-            fault: None,
+            unix_ns: 0,
+            mirrored: BTreeMap::new(),
+            window: Mark::empty(),
+            window_load: None,
+            sample: Mark::empty(),
+            points: Vec::new(),
         };
-        meter.start();
-        Ok(meter)
+        let reading = meter.source.read(meter.clock.as_ref());
+        meter.take(&reading);
+        meter.window = meter.mark(&reading);
+        meter.sample = meter.window.clone();
+        meter
+    }
+
+    /// The word of the source.
+    pub fn source(&self) -> &'static str {
+        self.source.name()
+    }
+
+    /// What it measures.
+    pub fn domains(&self) -> &[Domain] {
+        self.source.domains()
     }
 
     /// Begins a window.
-    pub fn start(&mut self) {
-        self.fault = None;
-        match self.read() {
-            Ok((at_ns, values)) => {
-                (self.started_ns, self.read_ns) = (at_ns, at_ns);
-                for (counter, value) in self.counters.iter_mut().zip(values) {
-                    (counter.last_uj, counter.window_uj) = (value, 0);
-                }
-            }
-            Err(fault) => self.fault = Some(fault),
-        }
+    pub fn begin(&mut self) {
+        self.window_load = Load::read(&self.roots, self.own_process);
+        let reading = self.advance();
+        self.window = self.mark(&reading);
     }
 
     /// Reads the counters within a window, so that none starts again at 0 twice between two readings.
     pub fn tick(&mut self) {
-        if self.fault.is_some() {
-            return;
-        }
-        let added = self
-            .read()
-            .and_then(|(at_ns, values)| self.add(at_ns, &values));
-        self.fault = added.err();
+        self.advance();
     }
 
-    /// Ends the window that [`Meter::start`] began.
-    pub fn stop(&mut self) -> Energy {
-        self.tick();
-        let window_ns = self.read_ns - self.started_ns;
-        let without = |status, reason| Energy {
-            status,
-            reason,
-            window_ns,
-            package_uj: None,
-            dram_uj: None,
-            psys_uj: None,
-            mirrored_dies: false,
-        };
-        if let Some((status, reason)) = self.fault.clone() {
-            return without(status, reason);
+    /// Ends the window that [`Meter::begin`] began; without one, it began when the meter was opened.
+    pub fn end(&mut self) -> Energy {
+        self.advance();
+        let mut energy = self.since(&self.window.clone());
+        let fault = self.window_fault(&mut energy);
+        if let Some((status, reason)) = fault {
+            energy.refuse(status, reason);
         }
-        let (package_uj, mirrored_dies) = self.packages(window_ns);
-        if window_ns < MIN_WINDOW_NS {
-            let reason = format!(
-                "a window of {window_ns} ns is shorter than the {MIN_WINDOW_NS} ns that the meter needs"
-            );
-            return without(EnergyStatus::WindowTooShort, reason);
-        }
-        if package_uj == 0 {
-            let reason = "the package counters did not move during the window".to_owned();
-            return without(EnergyStatus::StaleCounter, reason);
-        }
-        let sum = |domain: &Domain| {
-            let of_domain = self
-                .counters
-                .iter()
-                .filter(|counter| counter.zone.domain == *domain);
-            of_domain
-                .map(|counter| counter.window_uj)
-                .reduce(u64::saturating_add)
-        };
-        Energy {
-            status: EnergyStatus::Ok,
-            reason: String::new(),
-            window_ns,
-            package_uj: Some(package_uj),
-            dram_uj: sum(&Domain::Dram),
-            psys_uj: sum(&Domain::Psys),
-            mirrored_dies,
-        }
+        energy
     }
 
-    /// All counters with the time in the middle of reading them.
-    fn read(&self) -> Result<(u64, Vec<u64>), (EnergyStatus, String)> {
-        const ATTEMPTS: usize = 3;
-        let mut attempt = 1;
+    /// The energy since the last call, or since the meter was opened: a live picture, with no word about precision. Short
+    /// stretches show the steps of the counters. Windows and live samples do not disturb each other.
+    pub fn sample(&mut self) -> Energy {
+        let reading = self.advance();
+        let energy = self.since(&self.sample.clone());
+        self.sample = self.mark(&reading);
+        energy
+    }
+
+    /// The time line since the last call: a point for each reading.
+    pub fn take_points(&mut self) -> Vec<Point> {
+        std::mem::take(&mut self.points)
+    }
+
+    /// Keeps a CPU busy with `work` (about a millisecond a call) until the counters of all packages have moved, and where
+    /// dies have meters until it is plain whether these mirror each other: work on one CPU heats one die.
+    pub(super) fn busy_probe(&mut self, work: &mut dyn FnMut()) -> Result<(), Fault> {
+        if self.source.lags() {
+            return Ok(());
+        }
+        let start = self.window.clone();
+        let dies = self.groups().values().any(|group| group.len() > 1);
+        let least_ns = if dies { BUSY_NS / 2 } else { 0 };
         loop {
-            let before = self.clock.now_ns();
-            let values: Result<Vec<u64>, _> = self.counters.iter().map(Counter::read).collect();
-            let after = self.clock.now_ns();
-            if after - before <= MAX_READING_NS || attempt == ATTEMPTS {
-                return Ok((before + (after - before) / 2, values?));
+            work();
+            self.advance();
+            let passed_ns = self.read_ns - start.at_ns;
+            let energy = self.since(&start);
+            let moved = energy.status == EnergyStatus::Ok && self.still(&start).is_none();
+            if moved && passed_ns >= least_ns {
+                break;
             }
-            attempt += 1;
-        }
-    }
-
-    /// Adds what was used since the last reading, zone by zone: a sum of zones does not wrap like one.
-    fn add(&mut self, at_ns: u64, values: &[u64]) -> Result<(), (EnergyStatus, String)> {
-        // Readings are exact to about a tick of the counter at both ends.
-        let passed_ns = at_ns - self.read_ns + 2 * MAX_READING_NS;
-        let packages = self
-            .counters
-            .iter()
-            .filter(|counter| counter.counts)
-            .count() as u64;
-        for (counter, &value) in self.counters.iter_mut().zip(values) {
-            let used = counter.used(value)?;
-            // The platform is all packages and the rest.
-            let units = if counter.zone.domain == Domain::Psys {
-                packages + 1
-            } else {
-                1
-            };
-            if used
-                > passed_ns
-                    .saturating_mul(MAX_UJ_PER_NS)
-                    .saturating_mul(units)
-            {
-                let reason = format!(
-                    "`{}` went from {} to {value} uJ within {passed_ns} ns: it was reset, or the machine slept",
-                    counter.zone.id, counter.last_uj
-                );
-                return Err((EnergyStatus::Implausible, reason));
+            if passed_ns >= BUSY_NS {
+                let fault = (energy.status, energy.reason);
+                return Err(self
+                    .still(&start)
+                    .filter(|_| fault.0 == EnergyStatus::Ok)
+                    .unwrap_or(fault));
             }
-            counter.last_uj = value;
-            counter.window_uj = counter.window_uj.saturating_add(used);
         }
-        self.read_ns = at_ns;
+        self.window = self.now();
+        self.sample = self.window.clone();
+        self.points.clear();
         Ok(())
     }
 
-    /// The energy of all packages, and whether dies were found to mirror each other.
-    fn packages(&mut self, window_ns: u64) -> (u64, bool) {
-        let mut dies: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        let mut sum = 0u64;
-        for counter in self.counters.iter().filter(|counter| counter.counts) {
-            match counter.zone.domain {
-                Domain::Package {
-                    package,
-                    die: Some(_),
-                } => {
-                    dies.entry(package).or_default().push(counter.window_uj);
-                }
-                _ => sum = sum.saturating_add(counter.window_uj),
-            }
+    /// What makes a window with amounts unfit for results.
+    fn window_fault(&mut self, energy: &mut Energy) -> Option<Fault> {
+        if self.source.lags() {
+            let reason = "a recorded meter lags behind: merge its record after the run";
+            return Some((EnergyStatus::Absent, reason.to_owned()));
         }
-        let mut any = false;
-        for (package, energies) in dies {
-            let (least, most) = (
-                energies.iter().min().copied(),
-                energies.iter().max().copied(),
+        let window_ns = energy.window_ns;
+        if energy.status == EnergyStatus::Ok && window_ns < MIN_WINDOW_NS {
+            let reason = format!(
+                "a window of {window_ns} ns is shorter than the {MIN_WINDOW_NS} ns that the meter needs"
             );
-            let (least, most) = (least.unwrap_or(0), most.unwrap_or(0));
-            if window_ns >= MIN_MIRROR_WINDOW_NS && most > 0 {
-                let same = energies.len() > 1 && most - least <= most / MIRROR_PARTS;
-                self.mirrored.entry(package).or_insert(same);
-            }
-            let mirrored = self.mirrored.get(&package).copied().unwrap_or(false);
-            any |= mirrored;
-            let of_package = if mirrored {
-                most
-            } else {
-                energies
-                    .iter()
-                    .fold(0u64, |sum, uj| sum.saturating_add(*uj))
-            };
-            sum = sum.saturating_add(of_package);
+            return Some((EnergyStatus::WindowTooShort, reason));
         }
-        (sum, any)
+        if energy.status == EnergyStatus::Ok
+            && let Some(fault) = self.still(&self.window)
+        {
+            return Some(fault);
+        }
+        let now = Load::read(&self.roots, self.own_process);
+        let others = now?.others_since(self.window_load.as_ref()?, window_ns)?;
+        energy.others_cpu_share = Some(others.share);
+        let limit = self.max_others_share?;
+        if energy.status == EnergyStatus::Ok && others.share > limit + others.resolution {
+            let reason = format!(
+                "other processes used {:.1} % of a CPU, more than the {:.1} % allowed",
+                100.0 * others.share,
+                100.0 * limit
+            );
+            return Some((EnergyStatus::MixedLoad, reason));
+        }
+        None
+    }
+
+    /// A package whose counter did not move since `mark`.
+    fn still(&self, mark: &Mark) -> Option<Fault> {
+        let still = |group: &&Vec<usize>| {
+            let moved = |&i: &usize| self.tracks[i].total > mark.totals[i];
+            !group.iter().any(moved)
+        };
+        let groups = self.groups();
+        let domain = &self.source.domains()[groups.values().find(still)?[0]];
+        let at_zero = groups
+            .values()
+            .flatten()
+            .all(|&i| self.tracks[i].last == Some(0));
+        let (status, what) = if at_zero {
+            (EnergyStatus::ZeroCounter, "shows 0")
+        } else {
+            (EnergyStatus::StaleCounter, "did not move")
+        };
+        let ms = (self.read_ns - mark.at_ns) / 1_000_000;
+        Some((
+            status,
+            format!("`{}` ({}) {what} after {ms} ms", domain.name, domain.place),
+        ))
+    }
+
+    /// The domains that count, by package; a domain without a number is a package of its own.
+    fn groups(&self) -> BTreeMap<(Option<u32>, usize), Vec<usize>> {
+        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (i, domain) in self.source.domains().iter().enumerate() {
+            if domain.counts {
+                let own = if domain.package.is_some() { 0 } else { i };
+                groups.entry((domain.package, own)).or_default().push(i);
+            }
+        }
+        groups
+    }
+
+    /// Reads the source and adds what was used since the last reading.
+    fn advance(&mut self) -> Reading {
+        let reading = self.source.read(self.clock.as_ref());
+        self.take(&reading);
+        reading
+    }
+
+    /// Adds a reading, domain by domain: a sum of counters does not start again at 0 like one.
+    fn take(&mut self, reading: &Reading) {
+        let passed_ns = reading.at_ns.saturating_sub(self.read_ns);
+        let domains = self.source.domains();
+        let packages = domains.iter().filter(|domain| domain.counts).count();
+        for (i, (track, domain)) in self.tracks.iter_mut().zip(domains).enumerate() {
+            let fault = match &reading.values[i] {
+                Err(error) => Some((
+                    error.status(),
+                    format!("the meter `{}` cannot be read: {error}", domain.place),
+                )),
+                Ok(value) => {
+                    let used = match track.last {
+                        Some(last) => used(domain, last, *value, passed_ns, packages),
+                        None => Ok(0),
+                    };
+                    track.last = Some(*value);
+                    match used {
+                        Ok(used) => {
+                            track.total = track.total.saturating_add(used);
+                            None
+                        }
+                        Err(fault) => Some(fault),
+                    }
+                }
+            };
+            for mark in [&mut self.window, &mut self.sample] {
+                if let Some(slot) = mark.faults.get_mut(i)
+                    && slot.is_none()
+                {
+                    slot.clone_from(&fault);
+                }
+            }
+        }
+        (self.read_ns, self.unix_ns) = (reading.at_ns, reading.unix_ns);
+        let energies = self.tracks.iter().zip(domains);
+        self.points.push(Point {
+            at_ns: reading.at_ns,
+            energy_uj: energies.map(|(t, d)| microjoules(d, t.total)).collect(),
+        });
+        if self.points.len() > MAX_POINTS {
+            let mut keep = false;
+            self.points.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// A mark at the present reading, with its errors.
+    fn mark(&self, reading: &Reading) -> Mark {
+        let fault = |(value, domain): (&Result<u64, ReadError>, &Domain)| {
+            let error = value.as_ref().err()?;
+            Some((
+                error.status(),
+                format!("the meter `{}` cannot be read: {error}", domain.place),
+            ))
+        };
+        let mut mark = self.now();
+        mark.faults = reading
+            .values
+            .iter()
+            .zip(self.domains())
+            .map(fault)
+            .collect();
+        mark
+    }
+
+    fn now(&self) -> Mark {
+        Mark {
+            at_ns: self.read_ns,
+            unix_ns: self.unix_ns,
+            totals: self.tracks.iter().map(|track| track.total).collect(),
+            faults: vec![None; self.tracks.len()],
+        }
+    }
+
+    /// The energy since `mark`.
+    fn since(&mut self, mark: &Mark) -> Energy {
+        let window_ns = self.read_ns.saturating_sub(mark.at_ns);
+        let domains = self.source.domains().iter().enumerate();
+        let domains: Vec<DomainEnergy> = domains
+            .map(|(i, domain)| DomainEnergy {
+                name: domain.name.clone(),
+                kind: domain.kind,
+                energy_uj: mark.faults[i]
+                    .is_none()
+                    .then(|| microjoules(domain, self.tracks[i].total - mark.totals[i])),
+            })
+            .collect();
+        let mut energy = Energy::without(EnergyStatus::Ok, "");
+        self.source.name().clone_into(&mut energy.source);
+        (energy.window_ns, energy.start_unix_ns, energy.end_unix_ns) =
+            (window_ns, mark.unix_ns, self.unix_ns);
+        energy.domains = domains;
+        for (i, fault) in mark.faults.iter().enumerate() {
+            let Some((status, reason)) = fault else {
+                continue;
+            };
+            let counts = self.source.domains()[i].counts;
+            // A source without packages has nothing else to offer.
+            if counts || self.groups().is_empty() {
+                energy.refuse(*status, reason.clone());
+                return energy;
+            }
+            energy.notes.push(reason.clone());
+        }
+        match self.packages(&energy.domains, window_ns) {
+            Ok((package_uj, mirrored)) => {
+                (energy.package_uj, energy.mirrored_dies) = (package_uj, mirrored);
+            }
+            Err((status, reason)) => {
+                energy.refuse(status, reason);
+                return energy;
+            }
+        }
+        energy.dram_uj = sum_of(&energy.domains, DomainKind::Dram);
+        energy.psys_uj = sum_of(&energy.domains, DomainKind::Psys);
+        // Longer than what the counters' steps can explain.
+        if window_ns >= MIN_WINDOW_NS
+            && let (Some(package_uj), Some(psys_uj)) = (energy.package_uj, energy.psys_uj)
+            && psys_uj < package_uj
+        {
+            energy.notes.push(format!(
+                "psys shows {psys_uj} uJ, less than the packages in it ({package_uj} uJ): it is not believed"
+            ));
+            energy.psys_uj = None;
+        }
+        energy
+    }
+
+    /// The energy of all packages, and whether dies were found to mirror each other.
+    fn packages(
+        &mut self,
+        energies: &[DomainEnergy],
+        window_ns: u64,
+    ) -> Result<(Option<u64>, bool), Fault> {
+        let (mut sum, mut any) = (None, false);
+        for ((package, _), group) in self.groups() {
+            let of_group: Vec<u64> = group
+                .iter()
+                .filter_map(|&i| energies[i].energy_uj)
+                .collect();
+            let least = of_group.iter().copied().min().unwrap_or(0);
+            let most = of_group.iter().copied().max().unwrap_or(0);
+            let mut used = of_group
+                .iter()
+                .fold(0u64, |sum, uj| sum.saturating_add(*uj));
+            if let (Some(package), true) = (package, group.len() > 1) {
+                let enough = window_ns >= MIN_MIRROR_NS && most >= MIN_MIRROR_UJ;
+                // One of two readings may have come before an update of the counters, and the other one after it.
+                let tolerance = MIRROR_SHARE + UPDATE_NS / window_ns.max(1) as f64;
+                let same = (most - least) as f64 <= tolerance * most as f64 + STEPS_UJ;
+                let mirrored = match self.mirrored.get(&package) {
+                    None if enough => {
+                        self.mirrored.insert(package, same);
+                        same
+                    }
+                    None => {
+                        let reason = format!(
+                            "the meters of the dies of package {package} may show the same counter, which {window_ns} ns do not tell"
+                        );
+                        return Err((EnergyStatus::WindowTooShort, reason));
+                    }
+                    Some(true) if enough && window_ns >= MIN_WINDOW_NS && !same => {
+                        self.mirrored.insert(package, false);
+                        let reason = format!(
+                            "the meters of the dies of package {package} showed the same counter until now, and differ: {least} and {most} uJ"
+                        );
+                        return Err((EnergyStatus::Implausible, reason));
+                    }
+                    Some(&mirrored) => mirrored,
+                };
+                if mirrored {
+                    (used, any) = (most, true);
+                }
+            }
+            sum = Some(sum.unwrap_or(0u64).saturating_add(used));
+        }
+        Ok((sum, any))
     }
 }
 
-impl Counter {
-    fn read(&self) -> Result<u64, (EnergyStatus, String)> {
-        let value = read_energy(&self.zone.energy_path).map_err(|error| {
-            let status = match error {
-                ZoneError::Denied => EnergyStatus::PermissionDenied,
-                ZoneError::Missing | ZoneError::Failed(_) | ZoneError::Malformed(_) => {
-                    EnergyStatus::Absent
-                }
-            };
-            let path = self.zone.energy_path.display();
-            (
-                status,
-                format!("the meter `{path}` cannot be read: {error}"),
-            )
-        })?;
-        match self.zone.max_uj {
-            Some(max) if value > max => {
-                let id = &self.zone.id;
-                let reason = format!("`{id}` shows {value} uJ, beyond its range of {max}");
-                Err((EnergyStatus::Implausible, reason))
-            }
-            _ => Ok(value),
+impl Energy {
+    /// Takes the amounts away.
+    fn refuse(&mut self, status: EnergyStatus, reason: String) {
+        (self.status, self.reason) = (status, reason);
+        (self.package_uj, self.dram_uj, self.psys_uj) = (None, None, None);
+    }
+}
+
+impl Mark {
+    fn empty() -> Self {
+        Self {
+            at_ns: 0,
+            unix_ns: 0,
+            totals: Vec::new(),
+            faults: Vec::new(),
         }
     }
+}
 
-    /// What was used since the last reading.
-    fn used(&self, value: u64) -> Result<u64, (EnergyStatus, String)> {
-        match self.zone.max_uj {
-            _ if value >= self.last_uj => Ok(value - self.last_uj),
-            // Both are inside of the range: `read` refuses others.
-            Some(max) => Ok(value + (max - self.last_uj)),
-            None => {
-                let id = &self.zone.id;
-                let reason =
-                    format!("`{id}` started again, and its max_energy_range_uj cannot be read");
-                Err((EnergyStatus::WrapUncorrectable, reason))
-            }
+/// All domains of a kind together; `None` when there is none, or one of them has no amount.
+fn sum_of(domains: &[DomainEnergy], kind: DomainKind) -> Option<u64> {
+    let mut of_kind = domains
+        .iter()
+        .filter(|domain| domain.kind == kind)
+        .peekable();
+    of_kind.peek()?;
+    of_kind.try_fold(0u64, |sum, domain| sum.checked_add(domain.energy_uj?))
+}
+
+/// What a domain used between two readings, in the unit of [`Track::total`].
+fn used(
+    domain: &Domain,
+    last: u64,
+    value: u64,
+    passed_ns: u64,
+    packages: usize,
+) -> Result<u128, Fault> {
+    let place = &domain.place;
+    let used = match domain.quantity {
+        Quantity::Microjoules { .. } | Quantity::Ticks { .. } if value >= last => {
+            u128::from(value - last)
+        }
+        // Both are inside of the range: the source refuses others.
+        Quantity::Microjoules {
+            range_uj: Some(range),
+        } => u128::from(value) + u128::from(range.saturating_sub(last)),
+        Quantity::Microjoules { range_uj: None } => {
+            let reason = format!("`{place}` started again, and its range is not known");
+            return Err((EnergyStatus::WrapUncorrectable, reason));
+        }
+        Quantity::Ticks { .. } => {
+            let reason = format!("`{place}` went back from {last} to {value}");
+            return Err((EnergyStatus::Implausible, reason));
+        }
+        Quantity::Microwatts if passed_ns > MAX_POWER_GAP_NS => {
+            let reason = format!("the power of `{place}` was not read for {passed_ns} ns");
+            return Err((EnergyStatus::StaleCounter, reason));
+        }
+        Quantity::Microwatts => (u128::from(last) + u128::from(value)) * u128::from(passed_ns) / 2,
+    };
+    // Readings are exact to about a tick of the counter at both ends.
+    let passed_ns = passed_ns.saturating_add(2 * MAX_READING_NS);
+    // The platform is all packages and the rest.
+    let units = if domain.kind == DomainKind::Psys {
+        packages + 1
+    } else {
+        1
+    };
+    if microjoules(domain, used) as f64 > passed_ns as f64 * MAX_UJ_PER_NS * units as f64 {
+        let reason = format!(
+            "`{place}` went from {last} to {value} within {passed_ns} ns: it was reset, or the machine slept"
+        );
+        return Err((EnergyStatus::Implausible, reason));
+    }
+    Ok(used)
+}
+
+/// A total of a domain in microjoules.
+fn microjoules(domain: &Domain, total: u128) -> u64 {
+    match domain.quantity {
+        Quantity::Microjoules { .. } => u64::try_from(total).unwrap_or(u64::MAX),
+        Quantity::Ticks { joules } => (total as f64 * joules * 1e6).round() as u64,
+        // Microwatts times nanoseconds.
+        Quantity::Microwatts => u64::try_from(total / 1_000_000_000).unwrap_or(u64::MAX),
+    }
+}
+
+/// Keeps this CPU busy for about a millisecond.
+fn spin(clock: &dyn Clock) {
+    let start = clock.now_ns();
+    let mut x = 1u64;
+    while clock.now_ns() - start < 1_000_000 {
+        for _ in 0..1000 {
+            // Knuth's MMIX generator: work that nobody can leave out.
+            x = std::hint::black_box(
+                x.wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407),
+            );
         }
     }
 }

@@ -10,16 +10,25 @@ use crate::{Clock, FakeClock};
 const SECOND: u64 = 1_000_000_000;
 const MAX: u64 = 262_143_328_850;
 
+/// No busy probe: nothing moves here but what a test moves.
+fn options(clock: &Arc<FakeClock>) -> MeterOptions {
+    MeterOptions {
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        busy_probe: false,
+        ..MeterOptions::default()
+    }
+}
+
 struct Bench {
     tree: Tree,
     clock: Arc<FakeClock>,
-    meter: Meter<Arc<FakeClock>>,
+    meter: Meter,
 }
 
 impl Bench {
     fn new(tree: Tree) -> Self {
         let clock = Arc::new(FakeClock::new(5));
-        let meter = Meter::open(&tree.roots, Arc::clone(&clock)).unwrap();
+        let meter = Meter::open(&tree.roots, &options(&clock)).unwrap();
         Self { tree, clock, meter }
     }
 
@@ -36,7 +45,7 @@ impl Bench {
 
     fn stop_after(&mut self, ns: u64) -> Energy {
         self.clock.advance(ns);
-        self.meter.stop()
+        self.meter.end()
     }
 }
 
@@ -53,7 +62,7 @@ fn a_window_of_a_desktop() {
         .zone("intel-rapl:1", "psys", "5000000")
         .zone("intel-rapl-mmio:0", "package-0", "1000000");
     let mut bench = Bench::new(tree);
-    bench.meter.start();
+    bench.meter.begin();
     bench.set("intel-rapl:0", 31_000_000);
     bench.set("intel-rapl:0:0", 20_000_010);
     bench.set("intel-rapl:0:1", 2_000_070);
@@ -61,17 +70,30 @@ fn a_window_of_a_desktop() {
     bench.set("intel-rapl-mmio:0", 31_000_000);
     let energy = bench.stop_after(2 * SECOND);
     let want = Energy {
-        status: EnergyStatus::Ok,
-        reason: String::new(),
+        source: "powercap".to_owned(),
         window_ns: 2 * SECOND,
+        start_unix_ns: 1_700_000_000_000_000_005,
+        end_unix_ns: 1_700_000_002_000_000_005,
         package_uj: Some(30_000_000),
         dram_uj: Some(2_000_000),
         psys_uj: Some(40_000_000),
-        mirrored_dies: false,
+        domains: [
+            ("package-0", DomainKind::Package, 30_000_000),
+            ("package-0/core", DomainKind::Core, 20_000_000),
+            ("package-0/dram", DomainKind::Dram, 2_000_000),
+            ("psys", DomainKind::Psys, 40_000_000),
+        ]
+        .map(|(name, kind, uj)| DomainEnergy {
+            name: name.to_owned(),
+            kind,
+            energy_uj: Some(uj),
+        })
+        .to_vec(),
+        ..Energy::without(EnergyStatus::Ok, "")
     };
     assert_eq!(energy, want);
     // The next window begins anew.
-    bench.meter.start();
+    bench.meter.begin();
     bench.set("intel-rapl:0", 31_000_001);
     let energy = bench.stop_after(SECOND);
     assert_eq!((energy.package_uj, energy.dram_uj), (Some(1), Some(0)));
@@ -107,7 +129,7 @@ fn a_reset_is_no_wrap() {
     );
     assert!(energy.reason.contains("reset"), "{}", energy.reason);
     // The fault stays for the window, whatever follows, and goes with it.
-    bench.meter.start();
+    bench.meter.begin();
     bench.set("intel-rapl:0", 7);
     assert_eq!(bench.stop_after(SECOND).package_uj, Some(7));
 }
@@ -202,7 +224,7 @@ fn mirrored_dies_count_once() {
         (Some(68_030_000), true)
     );
     // Once found it stays, also where a window is too short to show it.
-    bench.meter.start();
+    bench.meter.begin();
     bench.set("intel-rapl:0", 68_001_000 + 50);
     bench.set("intel-rapl:1", 68_031_000 + 60);
     assert_eq!(bench.stop_after(SECOND).package_uj, Some(60));
@@ -221,7 +243,7 @@ fn mirrored_dies_count_once() {
 fn a_slow_reading_is_repeated_and_its_middle_counts() {
     let mut bench = one(1_000_000);
     bench.clock.set_step(500_000);
-    bench.meter.start();
+    bench.meter.begin();
     bench.set("intel-rapl:0", 3_000_000);
     let energy = bench.stop_after(2 * SECOND);
     // Two readings of the clock at each edge: the middles are 2 s and two steps apart.
@@ -229,7 +251,7 @@ fn a_slow_reading_is_repeated_and_its_middle_counts() {
     // Slower than a millisecond: three attempts, and the last one counts.
     bench.clock.set_step(2_000_000);
     let before = bench.clock.now_ns();
-    bench.meter.start();
+    bench.meter.begin();
     assert_eq!(bench.clock.now_ns() - before, 7 * 2_000_000);
 }
 
@@ -246,7 +268,7 @@ fn random_walks_add_up() {
     let mut bench = one(MAX / 2);
     let mut value = MAX / 2;
     for walk in 0..20 {
-        bench.meter.start();
+        bench.meter.begin();
         let mut injected = 0;
         for _ in 0..10 {
             // Up to 1.9 kW for a minute: wraps now and then.
@@ -261,14 +283,14 @@ fn random_walks_add_up() {
             bench.clock.advance(60 * SECOND);
             bench.meter.tick();
         }
-        assert_eq!(bench.meter.stop().package_uj, Some(injected), "walk {walk}");
+        assert_eq!(bench.meter.end().package_uj, Some(injected), "walk {walk}");
     }
 }
 
 #[test]
 fn without_a_meter_there_is_a_reason() {
     let tree = Tree::new().file("proc/cpuinfo", "processor : 0\nflags : hypervisor\n");
-    let clock = FakeClock::new(0);
-    let probe = Meter::open(&tree.roots, &clock).unwrap_err();
+    let clock = Arc::new(FakeClock::new(0));
+    let probe = Meter::open(&tree.roots, &options(&clock)).unwrap_err();
     assert_eq!(probe.status, EnergyStatus::VmNoRapl);
 }

@@ -1,215 +1,226 @@
-//! The zones of `/sys/class/powercap`.
+//! The zones of `/sys/class/powercap`: RAPL on Intel and AMD.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::domain::rapl;
+use super::{Domain, DomainKind, Quantity, ReadError, Source};
 use crate::Roots;
 use crate::roots::{number, text};
 
-/// What a zone measures, from its `name`. A psys zone contains the packages, a package contains core and uncore;
-/// dram is outside of the package.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Domain {
-    /// `package-0`, or one die of it: `package-0-die-1`.
-    Package {
-        /// Number of the package.
-        package: u32,
-        /// Number of the die, on processors that have a meter for each.
-        die: Option<u32>,
-    },
-    /// The whole platform.
-    Psys,
-    /// The cores of a package.
-    Core,
-    /// The rest of a package, such as graphics.
-    Uncore,
-    /// Memory.
-    Dram,
-    /// A name that RAPL does not have.
-    Other(String),
+/// A counter file is a line with one number.
+const MAX_COUNTER_BYTES: u64 = 4096;
+
+/// How small files with counters are read; tests put errors here that no file system of theirs can make.
+pub(super) trait Files: Send {
+    fn read(&self, path: &Path) -> io::Result<String>;
 }
 
-impl Domain {
-    fn parse(name: &str) -> Self {
-        let package = |rest: &str| {
-            let (package, die) = match rest.split_once("-die-") {
-                Some((package, die)) => (package, Some(die.parse().ok()?)),
-                None => (rest, None),
-            };
-            Some(Self::Package {
-                package: package.parse().ok()?,
-                die,
-            })
-        };
-        match name {
-            "psys" => Self::Psys,
-            "core" => Self::Core,
-            "uncore" => Self::Uncore,
-            "dram" => Self::Dram,
-            _ => name
-                .strip_prefix("package-")
-                .and_then(package)
-                .unwrap_or_else(|| Self::Other(name.to_owned())),
-        }
+/// The files of the system.
+pub(super) struct System;
+
+impl Files for System {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        File::open(path)?
+            .take(MAX_COUNTER_BYTES)
+            .read_to_string(&mut text)?;
+        Ok(text)
     }
 }
 
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Package { package, die: None } => write!(f, "package-{package}"),
-            Self::Package {
-                package,
-                die: Some(die),
-            } => write!(f, "package-{package}-die-{die}"),
-            Self::Psys => f.write_str("psys"),
-            Self::Core => f.write_str("core"),
-            Self::Uncore => f.write_str("uncore"),
-            Self::Dram => f.write_str("dram"),
-            Self::Other(name) => f.write_str(name),
-        }
+/// The number in a file, as `unit`.
+pub(super) fn read_number(
+    files: &dyn Files,
+    path: &Path,
+    unit: &'static str,
+) -> Result<u64, ReadError> {
+    let text = files.read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => ReadError::Denied,
+        io::ErrorKind::NotFound => ReadError::Missing,
+        _ => ReadError::Failed(error.to_string()),
+    })?;
+    let text = text.trim();
+    text.parse()
+        .map_err(|_| ReadError::Malformed(text.chars().take(40).collect(), unit))
+}
+
+/// The meters under powercap.
+pub struct Powercap {
+    files: Box<dyn Files>,
+    domains: Vec<Domain>,
+    paths: Vec<PathBuf>,
+}
+
+impl std::fmt::Debug for Powercap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Powercap").field(&self.paths).finish()
     }
 }
 
-/// Why a counter could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ZoneError {
-    /// Not for this user.
-    #[error("permission denied")]
-    Denied,
-    /// There is no such file (any more).
-    #[error("no such file")]
-    Missing,
-    /// The driver reports an error.
-    #[error("{0}")]
-    Failed(String),
-    /// What it holds is no number.
-    #[error("`{0}` is no number of microjoules")]
-    Malformed(String),
+impl Powercap {
+    /// The zones under `roots`, in the order of their ids; none of them has to be readable.
+    ///
+    /// The memory-mapped interface shows the package meters a second time: its zones are left out where the other
+    /// interface has one of the same name. Zones of other drivers than RAPL are listed and never part of a sum.
+    pub fn find(roots: &Roots) -> Self {
+        Self::find_with(roots, Box::new(System))
+    }
+
+    pub(super) fn find_with(roots: &Roots, files: Box<dyn Files>) -> Self {
+        let mut zones: Vec<Zone> = zone_paths(roots).iter().filter_map(|p| zone(p)).collect();
+        let direct: BTreeSet<String> = zones
+            .iter()
+            .filter(|zone| zone.control == "intel-rapl")
+            .map(|zone| zone.domain.name.clone())
+            .collect();
+        zones.retain(|zone| {
+            zone.control != "intel-rapl-mmio" || !direct.contains(&zone.domain.name)
+        });
+        // Of a package that has a meter for the whole and one for each die, the whole one counts.
+        let whole: BTreeSet<u32> = zones
+            .iter()
+            .filter(|zone| zone.domain.counts && zone.die.is_none())
+            .filter_map(|zone| zone.domain.package)
+            .collect();
+        for zone in &mut zones {
+            let in_whole = zone
+                .domain
+                .package
+                .is_some_and(|package| whole.contains(&package));
+            zone.domain.counts &= zone.die.is_none() || !in_whole;
+        }
+        Self {
+            files,
+            paths: zones.iter().map(|zone| zone.energy_path.clone()).collect(),
+            domains: zones.into_iter().map(|zone| zone.domain).collect(),
+        }
+    }
+
+    /// The files with the counters, in the order of the domains.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
 }
 
-/// One zone with its counter as it was when the zone was listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Zone {
-    /// The directory's name: `intel-rapl:0`, `intel-rapl:0:1`, `intel-rapl-mmio:0`.
-    pub id: String,
-    /// What it measures.
-    pub domain: Domain,
-    /// The file with the counter.
-    pub energy_path: PathBuf,
-    /// The counter in microjoules, since some moment in the past.
-    pub energy_uj: Result<u64, ZoneError>,
-    /// The value after which the counter starts again at 0; without it a wrap cannot be corrected.
-    pub max_uj: Option<u64>,
+impl Source for Powercap {
+    fn name(&self) -> &'static str {
+        "powercap"
+    }
+
+    fn domains(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    fn values(&mut self) -> Vec<Result<u64, ReadError>> {
+        let values = self.paths.iter().zip(&self.domains).map(|(path, domain)| {
+            let value = read_number(self.files.as_ref(), path, "microjoules")?;
+            match domain.quantity {
+                Quantity::Microjoules {
+                    range_uj: Some(range),
+                } if value > range => Err(ReadError::BeyondRange { value, range }),
+                _ => Ok(value),
+            }
+        });
+        values.collect()
+    }
 }
 
-/// The directory with the zones, when there is one.
-pub(super) fn directory(roots: &Roots) -> Option<PathBuf> {
-    let places = ["class/powercap", "devices/virtual/powercap"];
-    places
-        .iter()
-        .map(|place| roots.sys.join(place))
-        .find(|place| place.is_dir())
+struct Zone {
+    /// `intel-rapl` is the control type on AMD too.
+    control: String,
+    die: Option<u32>,
+    energy_path: PathBuf,
+    domain: Domain,
 }
 
-/// The RAPL zones under `roots`, by id. The memory-mapped interface shows the package meters a second time: its
-/// zones are left out where the other interface has one of the same name.
-pub fn zones(roots: &Roots) -> Vec<Zone> {
-    let Some(directory) = directory(roots) else {
-        return Vec::new();
-    };
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    // `intel-rapl` is the control type on AMD too; its own directory has no colon.
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| control_type(path).is_some())
-        .collect();
-    paths.sort();
-    let zones: Vec<Zone> = paths.iter().filter_map(|path| zone(path)).collect();
-    let direct: BTreeSet<Domain> = zones
-        .iter()
-        .filter(|zone| zone.id.starts_with("intel-rapl:"))
-        .map(|zone| zone.domain.clone())
-        .collect();
-    let again =
-        |zone: &Zone| zone.id.starts_with("intel-rapl-mmio:") && direct.contains(&zone.domain);
-    zones.into_iter().filter(|zone| !again(zone)).collect()
+/// The places where powercap may be: the class has a link to every zone; the other is the tree of the devices.
+const PLACES: [&str; 2] = ["class/powercap", "devices/virtual/powercap"];
+
+/// Whether there is a powercap directory at all.
+pub(super) fn exists(roots: &Roots) -> bool {
+    PLACES.iter().any(|place| roots.sys.join(place).is_dir())
 }
 
-/// The zones whose sum is the energy of the processor: the packages, and of a package with a meter for each die
-/// either the whole one or the dies. Never psys, which contains them, nor core, uncore and dram.
-pub fn headline(zones: &[Zone]) -> Vec<&Zone> {
-    let whole: BTreeSet<u32> = zones
-        .iter()
-        .filter_map(|zone| match zone.domain {
-            Domain::Package { package, die: None } => Some(package),
-            _ => None,
-        })
-        .collect();
-    let counts = |zone: &&Zone| match zone.domain {
-        Domain::Package { die: None, .. } => true,
-        Domain::Package {
-            package,
-            die: Some(_),
-        } => !whole.contains(&package),
-        _ => false,
-    };
-    zones.iter().filter(counts).collect()
+/// The directories of all zones, by id. A container may show the class without the devices that its links point to, or
+/// the devices without the class.
+fn zone_paths(roots: &Roots) -> Vec<PathBuf> {
+    let [class, devices] = PLACES.map(|place| roots.sys.join(place));
+    let mut paths: Vec<PathBuf> = entries(&class).filter(|path| path.is_dir()).collect();
+    paths.retain(|path| is_zone(path));
+    if paths.is_empty() {
+        // Control type, zone, sub-zone.
+        let mut level: Vec<PathBuf> = vec![devices];
+        for _ in 0..3 {
+            level = level.iter().flat_map(|dir| entries(dir)).collect();
+            level.retain(|path| path.is_dir());
+            paths.extend(level.iter().filter(|path| is_zone(path)).cloned());
+        }
+    }
+    paths.sort_by_key(|path| id(path));
+    paths
 }
 
-fn control_type(path: &Path) -> Option<&str> {
-    let (kind, _) = path.file_name()?.to_str()?.split_once(':')?;
-    matches!(kind, "intel-rapl" | "intel-rapl-mmio").then_some(kind)
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+/// `intel-rapl:0:1`: the control type, then numbers in hex.
+fn is_zone(path: &Path) -> bool {
+    id(path).is_some_and(|(_, numbers)| !numbers.is_empty())
+}
+
+fn id(path: &Path) -> Option<(String, Vec<u32>)> {
+    let name = path.file_name()?.to_str()?;
+    let mut words = name.split(':');
+    let control = words.next()?.to_owned();
+    let numbers: Result<Vec<u32>, _> = words.map(|word| u32::from_str_radix(word, 16)).collect();
+    Some((control, numbers.ok()?))
 }
 
 fn zone(path: &Path) -> Option<Zone> {
+    let (control, numbers) = id(path)?;
     let energy_path = path.join("energy_uj");
+    let is_rapl = matches!(control.as_str(), "intel-rapl" | "intel-rapl-mmio");
+    // Zones of other drivers may have a power and no energy.
+    if !is_rapl && !energy_path.exists() {
+        return None;
+    }
+    let own = text(&path.join("name"))?;
+    let (mut kind, mut package, die) = rapl(&own);
+    let mut name = own;
+    if !is_rapl {
+        let id = path.file_name()?.to_str()?;
+        (name, kind, package) = (format!("{id}/{name}"), DomainKind::Other, None);
+    } else if numbers.len() > 1 {
+        // A part of the zone above it, whose name says of which package.
+        let above = parent_name(path).unwrap_or_else(|| "?".to_owned());
+        package = rapl(&above).1;
+        name = format!("{above}/{name}");
+    }
     Some(Zone {
-        id: path.file_name()?.to_str()?.to_owned(),
-        domain: Domain::parse(&text(&path.join("name"))?),
-        energy_uj: read_energy(&energy_path),
-        max_uj: number(&path.join("max_energy_range_uj")).filter(|&max| max > 0),
+        domain: Domain {
+            name,
+            kind,
+            package,
+            counts: is_rapl && kind == DomainKind::Package && numbers.len() == 1,
+            quantity: Quantity::Microjoules {
+                range_uj: number(&path.join("max_energy_range_uj")).filter(|&max| max > 0),
+            },
+            place: energy_path.display().to_string(),
+        },
+        control,
+        die,
         energy_path,
     })
 }
 
-/// Reads a counter. An error is an error: read as 0 it would look like a wrap.
-pub(super) fn read_energy(path: &Path) -> Result<u64, ZoneError> {
-    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => ZoneError::Denied,
-        io::ErrorKind::NotFound => ZoneError::Missing,
-        _ => ZoneError::Failed(error.to_string()),
-    })?;
-    let text = text.trim();
-    text.parse()
-        .map_err(|_| ZoneError::Malformed(text.chars().take(40).collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        let package = |package, die| Domain::Package { package, die };
-        let cases = [
-            ("package-0", package(0, None)),
-            ("package-12", package(12, None)),
-            ("package-0-die-1", package(0, Some(1))),
-            ("psys", Domain::Psys),
-            ("core", Domain::Core),
-            ("uncore", Domain::Uncore),
-            ("dram", Domain::Dram),
-            ("package-x", Domain::Other("package-x".to_owned())),
-            ("package-0-die-", Domain::Other("package-0-die-".to_owned())),
-            ("cores", Domain::Other("cores".to_owned())),
-        ];
-        for (name, want) in cases {
-            assert_eq!(Domain::parse(name), want);
-            assert_eq!(want.to_string(), name);
-        }
-    }
+/// The name of the zone that contains this one: beside it in the class, above it in the tree of the devices.
+fn parent_name(path: &Path) -> Option<String> {
+    let (parent, _) = path.file_name()?.to_str()?.rsplit_once(':')?;
+    let beside = path.with_file_name(parent).join("name");
+    text(&beside).or_else(|| text(&path.parent()?.join("name")))
 }

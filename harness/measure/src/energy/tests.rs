@@ -1,9 +1,14 @@
 //! Meters made of files.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
+use super::powercap::{Files, System};
+use super::probe::{Candidate, Seen};
 use super::*;
+use crate::machine::Virtualization;
+use crate::{FakeClock, Roots};
 
 pub(super) struct Tree {
     pub(super) dir: tempfile::TempDir,
@@ -32,11 +37,29 @@ impl Tree {
     }
 
     fn headline(&self) -> Vec<String> {
-        let zones = zones(&self.roots);
-        headline(&zones)
-            .iter()
-            .map(|zone| zone.id.clone())
-            .collect()
+        let powercap = Powercap::find(&self.roots);
+        let domains = powercap.domains().iter().filter(|domain| domain.counts);
+        domains.map(|domain| domain.name.clone()).collect()
+    }
+
+    fn domains(&self) -> Vec<String> {
+        let powercap = Powercap::find(&self.roots);
+        powercap.domains().iter().map(|d| d.name.clone()).collect()
+    }
+}
+
+/// Files of which those whose path contains a word give an error.
+struct Faulty {
+    word: &'static str,
+    error: fn() -> io::Error,
+}
+
+impl Files for Faulty {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        if path.to_str().is_some_and(|path| path.contains(self.word)) {
+            return Err((self.error)());
+        }
+        System.read(path)
     }
 }
 
@@ -51,24 +74,37 @@ fn a_desktop() {
         .zone("intel-rapl:1", "psys", "999999999")
         .zone("intel-rapl-mmio:0", "package-0", "123456789")
         .zone("dtpm:0", "something", "1");
-    assert_eq!(tree.headline(), ["intel-rapl:0"]);
-    let zones = zones(&tree.roots);
+    assert_eq!(tree.headline(), ["package-0"]);
+    let mut powercap = Powercap::find(&tree.roots);
+    let names = [
+        "dtpm:0/something",
+        "package-0",
+        "package-0/core",
+        "package-0/uncore",
+        "package-0/dram",
+        "psys",
+    ];
+    // The second view of the package is left out.
+    assert_eq!(tree.domains(), names);
+    let package = &powercap.domains()[1];
     assert_eq!(
-        zones.len(),
-        5,
-        "neither the second view of the package nor another control type"
+        (package.kind, package.package),
+        (DomainKind::Package, Some(0))
     );
+    let range_uj = Some(262_143_328_850);
+    assert_eq!(package.quantity, Quantity::Microjoules { range_uj });
+    assert_eq!(powercap.domains()[4].package, Some(0));
+    let reading = powercap.read(&FakeClock::new(3));
+    assert_eq!(reading.values[1], Ok(123_456_789));
     assert_eq!(
-        (zones[0].energy_uj.clone(), zones[0].max_uj),
-        (Ok(123_456_789), Some(262_143_328_850))
+        (reading.at_ns, reading.unix_ns),
+        (3, 1_700_000_000_000_000_003)
     );
     let probe = probe(&tree.roots);
     assert_eq!(probe.status, EnergyStatus::Ok);
     assert_eq!(probe.source.as_deref(), Some("powercap"));
-    assert_eq!(
-        probe.domains,
-        ["package-0", "core", "uncore", "dram", "psys"]
-    );
+    assert_eq!(probe.method.as_deref(), Some("counter"));
+    assert_eq!(probe.domains, names);
     assert_eq!(probe.remedy, None);
 }
 
@@ -79,7 +115,7 @@ fn what_is_added_up() {
         .zone("intel-rapl:1", "package-1", "1")
         .zone("intel-rapl:2", "dram", "1")
         .zone("intel-rapl:3", "psys", "1");
-    assert_eq!(two.headline(), ["intel-rapl:0", "intel-rapl:1"]);
+    assert_eq!(two.headline(), ["package-0", "package-1"]);
     let dies = Tree::new()
         .zone("intel-rapl:0", "package-0-die-0", "1")
         .zone("intel-rapl:1", "package-0-die-1", "1")
@@ -87,10 +123,10 @@ fn what_is_added_up() {
         .zone("intel-rapl:3", "package-1-die-0", "1");
     assert_eq!(
         dies.headline(),
-        ["intel-rapl:0", "intel-rapl:1", "intel-rapl:2"]
+        ["package-0-die-0", "package-0-die-1", "package-1"]
     );
     let mapped_only = Tree::new().zone("intel-rapl-mmio:0", "package-0", "1");
-    assert_eq!(mapped_only.headline(), ["intel-rapl-mmio:0"]);
+    assert_eq!(mapped_only.headline(), ["package-0"]);
     assert_eq!(probe(&mapped_only.roots).status, EnergyStatus::Ok);
 }
 
@@ -112,12 +148,10 @@ fn counters_that_cannot_be_read_are_errors() {
     }
     let tree = Tree::new().zone("intel-rapl:0", "package-0", "7");
     fs::remove_file(tree.dir.path().join(path)).unwrap();
-    assert_eq!(zones(&tree.roots)[0].energy_uj, Err(ZoneError::Missing));
+    let value = || Powercap::find(&tree.roots).values().remove(0);
+    assert_eq!(value(), Err(ReadError::Missing));
     fs::create_dir(tree.dir.path().join(path)).unwrap();
-    assert!(matches!(
-        zones(&tree.roots)[0].energy_uj,
-        Err(ZoneError::Failed(_))
-    ));
+    assert!(matches!(value(), Err(ReadError::Failed(_))));
     let found = probe(&tree.roots);
     assert_eq!((found.status, found.source), (EnergyStatus::Absent, None));
     assert!(found.reason.contains("energy_uj"), "{}", found.reason);
@@ -125,7 +159,7 @@ fn counters_that_cannot_be_read_are_errors() {
 
 fn seen(virtualization: Virtualization) -> Seen {
     Seen {
-        zones: Vec::new(),
+        sources: Vec::new(),
         directory: false,
         masked: false,
         perf: false,
@@ -133,37 +167,57 @@ fn seen(virtualization: Virtualization) -> Seen {
     }
 }
 
+/// The probe of a tree in which some files give an error.
+fn faulty(tree: &Tree, word: &'static str, error: fn() -> io::Error) -> Seen {
+    let powercap = Powercap::find_with(&tree.roots, Box::new(Faulty { word, error }));
+    let candidate = Candidate::try_out(Box::new(powercap), true);
+    Seen::of(&tree.roots, &[candidate])
+}
+
 #[test]
-fn a_meter_for_root_alone_names_the_command() {
-    let zone = |id: &str, domain, energy_uj| Zone {
-        id: id.to_owned(),
-        domain,
-        energy_path: format!("/sys/class/powercap/{id}/energy_uj").into(),
-        energy_uj,
-        max_uj: Some(9),
-    };
-    let package = |package| Domain::Package { package, die: None };
-    let mut seen = seen(Virtualization::default());
-    seen.directory = true;
-    seen.zones = vec![
-        zone("intel-rapl:0", package(0), Ok(5)),
-        zone("intel-rapl:1", package(1), Err(ZoneError::Denied)),
-    ];
+fn a_meter_for_root_alone_names_the_commands() {
     // One readable package of two is no energy of the machine.
+    let tree =
+        Tree::new()
+            .zone("intel-rapl:0", "package-0", "5")
+            .zone("intel-rapl:1", "package-1", "5");
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let mut seen = faulty(&tree, "intel-rapl:1", denied);
     let probe = seen.judge();
     assert_eq!(probe.status, EnergyStatus::PermissionDenied);
     assert!(
-        probe
-            .reason
-            .contains("/sys/class/powercap/intel-rapl:1/energy_uj"),
+        probe.reason.contains("intel-rapl:1/energy_uj"),
         "{}",
         probe.reason
     );
     let remedy = probe.remedy.unwrap();
+    for part in [
+        r#"SUBSYSTEM=="powercap", KERNEL=="intel-rapl*:*", ACTION=="add", RUN+="/bin/chmod a+r /sys%p/energy_uj""#,
+        "udevadm trigger",
+        "sudo chmod a+r /sys/class/powercap/*/energy_uj",
+    ] {
+        assert!(remedy.contains(part), "{remedy}");
+    }
     assert!(
-        remedy.contains("sudo chmod a+r /sys/class/powercap/intel-rapl:0/energy_uj /sys"),
-        "{remedy}"
+        !remedy.contains("cap_perfmon"),
+        "there is no perf: {remedy}"
     );
+    seen.perf = true;
+    seen.virtualization.container = Some("docker".to_owned());
+    let remedy = seen.judge().remedy.unwrap();
+    for part in ["sudo setcap cap_perfmon+ep", "--cap-add PERFMON"] {
+        assert!(remedy.contains(part), "{remedy}");
+    }
+}
+
+#[test]
+fn a_driver_without_data_is_an_error() {
+    let tree = Tree::new().zone("intel-rapl:0", "package-0", "5");
+    // ENODATA, which AMD machines give for energies of a core that sleeps.
+    let probe = faulty(&tree, "intel-rapl:0", || io::Error::from_raw_os_error(61)).judge();
+    assert_eq!(probe.status, EnergyStatus::Absent);
+    assert!(probe.reason.contains("os error 61"), "{}", probe.reason);
+    assert!(probe.remedy.is_some());
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! What a window or a live sample of a meter amounts to.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DomainKind, EnergyStatus};
+
+/// The energy of one domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainEnergy {
+    /// Its name, see [`Domain::name`](super::Domain::name).
+    pub name: String,
+    /// What it covers.
+    pub kind: DomainKind,
+    /// What it used; missing when it could not be read all the time.
+    pub energy_uj: Option<u64>,
+}
+
+/// The energy of a stretch of time, or why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// `ok`, or why the three amounts are missing.
+    pub status: EnergyStatus,
+    /// What was seen, when it is not `ok`; else empty.
+    pub reason: String,
+    /// The word of the source: `perf`, `powercap`, `hwmon`, `external`.
+    pub source: String,
+    /// From the middle of the first reading to the middle of the last one.
+    pub window_ns: u64,
+    /// The middle of the first reading, UTC: by it a recorded meter is merged afterwards.
+    pub start_unix_ns: u64,
+    /// The middle of the last reading, UTC.
+    pub end_unix_ns: u64,
+    /// All packages together, gross: whatever ran on them. Missing where a source has no package.
+    pub package_uj: Option<u64>,
+    /// All memory that has meters; outside of the packages, and not in `package_uj`.
+    pub dram_uj: Option<u64>,
+    /// The whole platform, where it has a meter; contains the packages.
+    pub psys_uj: Option<u64>,
+    /// Each domain as it was read, also where something else than reading makes the three amounts above untrustworthy.
+    /// Domains contain each other: they must not be added up.
+    pub domains: Vec<DomainEnergy>,
+    /// The dies of a package showed the same counter, and only one of them was counted.
+    pub mirrored_dies: bool,
+    /// CPU time of other processes as a share of the time of the window, or of the CPU time of our processes where that is
+    /// more; missing where `/proc/stat` does not tell, and for live samples.
+    pub others_cpu_share: Option<f64>,
+    /// What a reader should know besides.
+    pub notes: Vec<String>,
+}
+
+impl Energy {
+    /// A window without amounts.
+    pub fn without(status: EnergyStatus, reason: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason: reason.into(),
+            source: String::new(),
+            window_ns: 0,
+            start_unix_ns: 0,
+            end_unix_ns: 0,
+            package_uj: None,
+            dram_uj: None,
+            psys_uj: None,
+            domains: Vec::new(),
+            mirrored_dies: false,
+            others_cpu_share: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Mean power of the packages in watts.
+    pub fn package_watts(&self) -> Option<f64> {
+        self.watts(self.package_uj)
+    }
+
+    /// Mean power in watts of an amount of this window.
+    pub fn watts(&self, uj: Option<u64>) -> Option<f64> {
+        // Microjoules a nanosecond are kilowatts.
+        Some(uj? as f64 / self.window_ns as f64 * 1000.0).filter(|_| self.window_ns > 0)
+    }
+}
+
+/// Two idle windows that differ by more than this share of the larger one are no baseline.
+const IDLE_TOLERANCE: f64 = 0.05;
+
+/// What a window used beyond the power of the idle machine: gross - idle watts x time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetEnergy {
+    /// Packages. Below 0 where the machine used less than when it was idle: then the baseline was none.
+    pub package_uj: i64,
+    /// Memory, where all three windows have it.
+    pub dram_uj: Option<i64>,
+    /// Power of the packages in the idle window before.
+    pub idle_before_watts: f64,
+    /// Power of the packages in the idle window after.
+    pub idle_after_watts: f64,
+    /// Whether the two baselines agree within 5 % and nothing else speaks against them.
+    pub reliable: bool,
+    /// Why not; else empty.
+    pub reason: String,
+}
+
+/// The net energy of `window`, with the mean power of two idle windows as the baseline. `None` unless all three have a
+/// package energy, `window` included: use the gross energy then.
+pub fn net(window: &Energy, before: &Energy, after: &Energy) -> Option<NetEnergy> {
+    let gross_uj = window.package_uj?;
+    let (idle_before_watts, idle_after_watts) = (before.package_watts()?, after.package_watts()?);
+    let beyond = |gross_uj: u64, before_watts: f64, after_watts: f64| {
+        let idle_uj = f64::midpoint(before_watts, after_watts) * window.window_ns as f64 / 1000.0;
+        gross_uj as i64 - idle_uj.round() as i64
+    };
+    let package_uj = beyond(gross_uj, idle_before_watts, idle_after_watts);
+    let dram = || {
+        let (gross, before, after) = (
+            window.dram_uj?,
+            before.watts(before.dram_uj)?,
+            after.watts(after.dram_uj)?,
+        );
+        Some(beyond(gross, before, after))
+    };
+    let most = idle_before_watts.max(idle_after_watts);
+    let reason = if (idle_before_watts - idle_after_watts).abs() > IDLE_TOLERANCE * most {
+        format!(
+            "idle power was {idle_before_watts:.2} W before and {idle_after_watts:.2} W after: they differ by more than 5 %"
+        )
+    } else if package_uj < 0 {
+        "the window used less than an idle one".to_owned()
+    } else {
+        String::new()
+    };
+    Some(NetEnergy {
+        package_uj,
+        dram_uj: dram(),
+        idle_before_watts,
+        idle_after_watts,
+        reliable: reason.is_empty(),
+        reason,
+    })
+}
