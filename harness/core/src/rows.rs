@@ -175,10 +175,17 @@ row! {
         steal_ns: Option<u64> = "Time the hypervisor took from this machine meanwhile.",
         involuntary_switches: Option<u64> = "Involuntary context switches meanwhile.",
         frequency_khz: Option<u64> = "Clock of the first CPU after the slice, where readable.",
+        voluntary_switches: Option<u64> = "Voluntary context switches meanwhile: a thread waited.",
+        minor_faults: Option<u64> = "Pages that became present meanwhile without reading anything.",
+        major_faults: Option<u64> = "Pages that had to be read meanwhile.",
+        throttled_ns: Option<u64> = "Time for which the control group was kept from running meanwhile.",
+        throttle_count: Option<u64> = "How often a core or package was slowed down for its temperature meanwhile.",
+        temperature_mc: Option<i64> = "Hottest sensor of the processor after the slice, in 1/1000 degrees Celsius.",
         load_ns: Option<u64> = "Time the worker took to load the model; on the first sample of each worker.",
         peak_rss_bytes: Option<u64> = "VmHWM of the worker over the visit, where it can be reset.",
         rss_anon_bytes: Option<u64> = "Anonymous part of the resident set after the visit.",
         rss_file_bytes: Option<u64> = "File-backed part of the resident set after the visit.",
+        rss_shmem_bytes: Option<u64> = "Shared-memory part of the resident set after the visit.",
     }
 }
 

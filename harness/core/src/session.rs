@@ -1,5 +1,7 @@
 //! `session.json`: what was run, where, and with what.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Plan;
@@ -51,6 +53,8 @@ pub struct Session {
     pub machine: serde_json::Value,
     /// What the survey before planning found for each kernel.
     pub survey: serde_json::Value,
+    /// Where each column of evidence comes from, or `empty: ` and why it has no values here.
+    pub evidence: BTreeMap<String, String>,
     /// Limits that were measured.
     pub probes: Vec<Probe>,
     /// The plan.

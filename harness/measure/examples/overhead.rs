@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use trit_measure::{
     Clock, Evidence, MonotonicClock, Team, TeamOptions, clock_facts, default_threads, machine,
+    memory, pss,
 };
 
 fn main() -> io::Result<()> {
@@ -58,8 +59,20 @@ fn main() -> io::Result<()> {
     }
     let evidence = || {
         let start = clock.now_ns();
-        std::hint::black_box(Evidence::now());
+        std::hint::black_box(Evidence::after());
         clock.now_ns() - start
     };
-    line("evidence", (0..1000).map(|_| evidence()).collect())
+    line("evidence", (0..1000).map(|_| evidence()).collect())?;
+    let resident = || {
+        let start = clock.now_ns();
+        std::hint::black_box(memory());
+        clock.now_ns() - start
+    };
+    line("resident set", (0..1000).map(|_| resident()).collect())?;
+    let walk = || {
+        let start = clock.now_ns();
+        std::hint::black_box(pss());
+        clock.now_ns() - start
+    };
+    line("proportional set", (0..200).map(|_| walk()).collect())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Roots;
-use crate::roots::text;
+use crate::roots::{number, text};
 
 /// The limits and counters of the control groups that this process is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,6 +12,9 @@ pub struct Cgroup {
     pub cpu_quota: Option<f64>,
     /// Bytes of memory it may use; `None` without a limit.
     pub memory_limit_bytes: Option<u64>,
+    /// The most memory that our group had at once, page cache and everybody else in the group included; `None` where the
+    /// kernel does not keep it (version 2 before Linux 5.19, and the root of version 2).
+    pub memory_peak_bytes: Option<u64>,
     /// Time for which our group, or one above it, was kept from running because its quota was used up, so far;
     /// `None` when unknown.
     pub throttled_ns: Option<u64>,
@@ -38,8 +41,34 @@ impl Cgroup {
                 .levels()
                 .filter_map(|level| level.memory_limit())
                 .min(),
+            memory_peak_bytes: MemoryPeak::of(&memory).read(),
             throttled_ns: ThrottledTime::of(&cpu).read(),
         }
+    }
+}
+
+/// The file in which the kernel keeps the largest memory of our control group.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryPeak(Option<PathBuf>);
+
+impl MemoryPeak {
+    pub(crate) fn find(roots: &Roots) -> Self {
+        let list = text(&roots.proc.join("self/cgroup")).unwrap_or_default();
+        Self::of(&Place::find(roots, &list, "memory"))
+    }
+
+    /// Our own group alone: a group above has others in it.
+    fn of(memory: &Place) -> Self {
+        let own = memory.directories.first();
+        let names = ["memory.peak", "memory.max_usage_in_bytes"];
+        let mut files = own
+            .into_iter()
+            .flat_map(|own| names.map(|name| own.join(name)));
+        Self(files.find(|path| number::<u64>(path).is_some()))
+    }
+
+    pub(crate) fn read(&self) -> Option<u64> {
+        number(self.0.as_ref()?)
     }
 }
 
@@ -62,6 +91,11 @@ impl ThrottledTime {
     fn of(cpu: &Place) -> Self {
         let telling = cpu.levels().filter(|level| level.throttled_ns().is_some());
         Self(telling.map(|level| level.0.to_owned()).collect())
+    }
+
+    /// The groups that count.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.0
     }
 
     /// The sum over all levels: one level's time does not contain another's. They may overlap, so it is evidence of
@@ -216,10 +250,13 @@ mod tests {
                 "usage_usec 7\nnr_throttled 2\nthrottled_usec 1234\n",
             ),
             ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/b/memory.peak", "4096\n"),
+            ("sys/fs/cgroup/a/memory.peak", "8192\n"),
         ]);
         let want = Cgroup {
             cpu_quota: Some(1.5),
             memory_limit_bytes: Some(1_000_000),
+            memory_peak_bytes: Some(4096),
             throttled_ns: Some(1_235_000),
         };
         assert_eq!(Cgroup::read(&roots), want);
@@ -242,10 +279,12 @@ mod tests {
                 "sys/fs/cgroup/memory/memory.limit_in_bytes",
                 "9223372036854771712\n",
             ),
+            ("sys/fs/cgroup/memory/memory.max_usage_in_bytes", "777216\n"),
         ]);
         let want = Cgroup {
             cpu_quota: Some(2.5),
             memory_limit_bytes: None,
+            memory_peak_bytes: Some(777_216),
             throttled_ns: Some(99),
         };
         assert_eq!(Cgroup::read(&roots), want);

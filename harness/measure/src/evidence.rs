@@ -1,5 +1,6 @@
 //! What happened to this process and its machine besides the work: the evidence by which a sample is trusted or not.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -9,6 +10,7 @@ use crate::cgroup::ThrottledTime;
 use crate::roots::{cpu_list, number, text};
 use crate::sys::affinity;
 use crate::sys::usage::{Whose, ticks_per_second, usage};
+use crate::thermal::Thermometers;
 use crate::{Roots, cpuinfo};
 
 /// CPU time, context switches and page faults of all threads of a process.
@@ -113,6 +115,7 @@ struct Sources {
     throttled: ThrottledTime,
     throttles: Vec<PathBuf>,
     frequency: Option<Frequency>,
+    thermometers: Thermometers,
 }
 
 /// Where the clock rate of a CPU is told.
@@ -140,6 +143,7 @@ impl Sources {
                 .filter(|path| number::<u64>(path).is_some())
                 .collect(),
             frequency: None,
+            thermometers: Thermometers::find(roots),
         };
         let possible = [
             Frequency::Cpufreq(cpus.join(format!("cpu{cpu}/cpufreq/scaling_cur_freq"))),
@@ -168,6 +172,73 @@ impl Sources {
 
     fn frequency_khz(&self) -> Option<u64> {
         self.frequency.as_ref()?.khz()
+    }
+
+    /// Everything but the time of the process.
+    fn of_machine(&self) -> Evidence {
+        Evidence {
+            cpu: CpuTimes::default(),
+            steal_ns: self.steal_ns(),
+            throttled_ns: self.throttled.read(),
+            throttle_count: self.throttle_count(),
+            frequency_khz: self.frequency_khz(),
+            temperature_mc: self.thermometers.hottest_mc(),
+        }
+    }
+
+    fn facts(&self) -> BTreeMap<&'static str, String> {
+        let paths = |paths: &[PathBuf]| {
+            let more = match paths.len() {
+                0 | 1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            paths
+                .first()
+                .map(|path| format!("{}{more}", path.display()))
+        };
+        let fact = |found: Option<String>, reason: &str| {
+            found.unwrap_or_else(|| format!("empty: {reason}"))
+        };
+        let frequency = self.frequency.as_ref().map(|source| match source {
+            Frequency::Cpufreq(path) | Frequency::Cpuinfo(path, _) => path.display().to_string(),
+        });
+        BTreeMap::from([
+            (
+                "steal_ns",
+                fact(
+                    self.steal_ns().map(|_| self.stat.display().to_string()),
+                    "/proc/stat does not tell it",
+                ),
+            ),
+            (
+                "throttled_ns",
+                fact(
+                    paths(self.throttled.paths()),
+                    "no control group of ours counts throttled time",
+                ),
+            ),
+            (
+                "throttle_count",
+                fact(
+                    paths(&self.throttles),
+                    "no CPU has thermal_throttle counters (virtual machines and AMD have none)",
+                ),
+            ),
+            (
+                "frequency_khz",
+                fact(
+                    frequency,
+                    "there is no cpufreq, and without cycle counters /proc/cpuinfo shows a constant",
+                ),
+            ),
+            (
+                "temperature_mc",
+                fact(
+                    paths(self.thermometers.paths()),
+                    "neither hwmon nor the thermal zones have a sensor of the processor",
+                ),
+            ),
+        ])
     }
 }
 
@@ -236,23 +307,41 @@ pub struct Evidence {
     pub throttle_count: Option<u64>,
     /// The clock rate when this was read ([`frequency_khz`]).
     pub frequency_khz: Option<u64>,
+    /// The hottest sensor of the processor when this was read, in 1/1000 degrees Celsius.
+    pub temperature_mc: Option<i64>,
 }
 
 impl Evidence {
-    /// The counters now.
-    pub fn now() -> Self {
-        let sources = Sources::of_this_machine();
+    /// The counters before a slice: the time of the process last, so that reading the rest is not charged to it.
+    pub fn before() -> Self {
+        let machine = Sources::of_this_machine().of_machine();
         Self {
             cpu: cpu_times(),
-            steal_ns: sources.steal_ns(),
-            throttled_ns: sources.throttled.read(),
-            throttle_count: sources.throttle_count(),
-            frequency_khz: sources.frequency_khz(),
+            ..machine
         }
     }
 
-    /// What was added since `earlier`; the clock rate is the later one. A counter that went back (it was reset, or
-    /// the process moved to another group) is missing.
+    /// The counters after a slice: the time of the process first.
+    pub fn after() -> Self {
+        let cpu = cpu_times();
+        Self {
+            cpu,
+            ..Sources::of_this_machine().of_machine()
+        }
+    }
+
+    /// The counters of the machine alone; the time of this process is left at 0. For watching another process.
+    pub fn of_machine() -> Self {
+        Sources::of_this_machine().of_machine()
+    }
+
+    /// Where each quantity comes from, or `empty: ` and the reason, by the names of the fields.
+    pub fn facts() -> BTreeMap<&'static str, String> {
+        Sources::of_this_machine().facts()
+    }
+
+    /// What was added since `earlier`; clock rate and temperature are the later ones. A counter that went back (it was
+    /// reset, or the process moved to another group) is missing.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let added = |now: Option<u64>, then: Option<u64>| now?.checked_sub(then?);
@@ -262,6 +351,7 @@ impl Evidence {
             throttled_ns: added(self.throttled_ns, earlier.throttled_ns),
             throttle_count: added(self.throttle_count, earlier.throttle_count),
             frequency_khz: self.frequency_khz,
+            temperature_mc: self.temperature_mc,
         }
     }
 }
@@ -377,17 +467,19 @@ mod tests {
             throttled_ns: None,
             throttle_count: Some(100 - n),
             frequency_khz: Some(n),
+            temperature_mc: Some(1000 * n as i64),
         };
         let added = at(9).since(&at(5));
         assert_eq!((added.cpu.user_ns, added.cpu.involuntary_switches), (4, 8));
         assert_eq!((added.steal_ns, added.throttled_ns), (Some(12), None));
         assert_eq!(added.throttle_count, None, "went back");
         assert_eq!(added.frequency_khz, Some(9));
+        assert_eq!(added.temperature_mc, Some(9000));
     }
 
     #[test]
     fn work_costs_cpu_time() {
-        let before = Evidence::now();
+        let before = Evidence::before();
         let mut x = 1u64;
         while cpu_times().since(&before.cpu).user_ns + cpu_times().since(&before.cpu).system_ns
             < 2_000_000
@@ -396,8 +488,28 @@ mod tests {
                 x = std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
             }
         }
-        let after = Evidence::now().since(&before);
+        let after = Evidence::after().since(&before);
         assert!(after.cpu.user_ns + after.cpu.system_ns >= 2_000_000);
         assert_eq!(after.steal_ns.is_some(), steal_ns().is_some());
+    }
+
+    #[test]
+    fn facts_name_a_source_or_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::under(dir.path());
+        let facts = Sources::find(&roots, 0).facts();
+        assert_eq!(facts.len(), 5);
+        for (name, fact) in &facts {
+            assert!(fact.starts_with("empty: "), "{name}: {fact}");
+        }
+        write(&roots, "proc/stat", "cpu 1 2 3 4 5 6 7 8\n");
+        write(&roots, "sys/class/hwmon/hwmon3/name", "k10temp\n");
+        write(&roots, "sys/class/hwmon/hwmon3/temp1_input", "51250\n");
+        let sources = Sources::find(&roots, 0);
+        let facts = sources.facts();
+        assert!(facts["steal_ns"].ends_with("proc/stat"));
+        assert!(facts["temperature_mc"].ends_with("hwmon3/temp1_input"));
+        assert_eq!(sources.of_machine().temperature_mc, Some(51_250));
+        assert_eq!(sources.of_machine().throttle_count, None);
     }
 }

@@ -20,6 +20,7 @@ mod sample;
 )]
 pub mod sys;
 mod team;
+mod thermal;
 mod threads;
 mod topology;
 
@@ -32,7 +33,9 @@ pub use evidence::{
 pub use machine::{
     Build, Cache, CpuFacts, Host, Limits, Machine, MemoryFacts, Virtualization, machine,
 };
-pub use memory::{Memory, Pss, available_bytes, memory, pss, reset_peak_rss};
+pub use memory::{
+    Memory, Pss, available_bytes, cgroup_peak_bytes, memory, numa_bytes, pss, reset_peak_rss,
+};
 pub use roots::Roots;
 pub use sample::{ProcessSample, ProcessSampler};
 pub use sys::columns::{ColumnsMut, columns};

@@ -1,10 +1,13 @@
 //! How much memory a process has, and of which kind.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Roots;
+use crate::cgroup::MemoryPeak;
 use crate::roots::text;
 
 /// The resident set of a process, from `/proc/<pid>/status`. Every part may be missing: other systems, kernels
@@ -98,6 +101,48 @@ impl Pss {
     }
 }
 
+/// The most memory that the control group of this process had at once ([`crate::Cgroup::memory_peak_bytes`]).
+pub fn cgroup_peak_bytes() -> Option<u64> {
+    static FILE: OnceLock<MemoryPeak> = OnceLock::new();
+    FILE.get_or_init(|| MemoryPeak::find(&Roots::default()))
+        .read()
+}
+
+/// The resident pages of a process by the NUMA node that they lie on, in bytes. The kernel walks all page tables for it,
+/// as for [`pss`]. `None` where it does not tell.
+pub fn numa_bytes(roots: &Roots, pid: Option<u32>) -> Option<BTreeMap<u32, u64>> {
+    numa(&text(&process(roots, pid).join("numa_maps"))?)
+}
+
+/// Lines are `<address> <policy> <key>=<value> ...`, see proc(5), `numa_maps`: `N<node>=<pages>` of `kernelpagesize_kB`.
+fn numa(maps: &str) -> Option<BTreeMap<u32, u64>> {
+    let mut nodes = BTreeMap::new();
+    for line in maps.lines() {
+        let values = || {
+            line.split_ascii_whitespace()
+                .filter_map(|word| word.split_once('='))
+        };
+        let kib = values().find(|(key, _)| *key == "kernelpagesize_kB");
+        // Lines of mappings without pages have no size.
+        let Some(kib) = kib.and_then(|(_, kib)| kib.parse::<u64>().ok()) else {
+            continue;
+        };
+        for (key, pages) in values() {
+            let Some(Ok(node)) = key.strip_prefix('N').map(str::parse::<u32>) else {
+                continue;
+            };
+            let bytes = pages
+                .parse::<u64>()
+                .ok()?
+                .checked_mul(kib)?
+                .checked_mul(1024)?;
+            let sum = nodes.entry(node).or_insert(0u64);
+            *sum = sum.checked_add(bytes)?;
+        }
+    }
+    (!nodes.is_empty()).then_some(nodes)
+}
+
 /// Sets the peak of this process back to its present resident set. `false` where that is refused; then the peak
 /// stays that of the whole life of the process, and no shorter period has one.
 pub fn reset_peak_rss() -> bool {
@@ -177,6 +222,23 @@ mod tests {
         assert_eq!(pss.pss_anon_bytes, Some(112 << 10));
         assert_eq!(pss.pss_file_bytes, Some(269 << 10));
         assert_eq!(pss.anon_huge_bytes, Some(2 << 20));
+    }
+
+    #[test]
+    fn pages_are_added_up_by_node() {
+        let maps = "55bc2f8ca000 default file=/usr/bin/cat mapped=2 N0=2 kernelpagesize_kB=4\n\
+                    7f0000000000 default anon=3 dirty=3 N0=1 N1=2 kernelpagesize_kB=2048\n\
+                    7ffd00000000 default stack\n";
+        let nodes = numa(maps).unwrap();
+        assert_eq!(nodes[&0], (2 * 4 + 2048) << 10);
+        assert_eq!(nodes[&1], (2 * 2048) << 10);
+        assert_eq!(numa(""), None);
+        assert_eq!(numa("1 default N0=x kernelpagesize_kB=4"), None);
+        assert_eq!(
+            numa("1 default N0=18446744073709551615 kernelpagesize_kB=4"),
+            None
+        );
+        assert_eq!(numa("1 default Nx=5 kernelpagesize_kB=4"), None);
     }
 
     #[test]

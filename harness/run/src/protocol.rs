@@ -186,12 +186,26 @@ pub struct Sample {
     pub involuntary_switches: Option<u64>,
     /// Clock after the slice.
     pub frequency_khz: Option<u64>,
+    /// Voluntary context switches.
+    pub voluntary_switches: Option<u64>,
+    /// Page faults that read nothing.
+    pub minor_faults: Option<u64>,
+    /// Page faults that had to read.
+    pub major_faults: Option<u64>,
+    /// Time for which the control group was kept from running.
+    pub throttled_ns: Option<u64>,
+    /// How often the processor was slowed down for its temperature.
+    pub throttle_count: Option<u64>,
+    /// Temperature after the slice, in 1/1000 degrees Celsius.
+    pub temperature_mc: Option<i64>,
     /// Peak of the resident set since it was reset.
     pub peak_rss_bytes: Option<u64>,
     /// Anonymous part of the resident set.
     pub rss_anon_bytes: Option<u64>,
     /// File-backed part of the resident set.
     pub rss_file_bytes: Option<u64>,
+    /// Shared-memory part of the resident set.
+    pub rss_shmem_bytes: Option<u64>,
 }
 
 /// One generated token.

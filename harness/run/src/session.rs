@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use trit_core::{Plan, SCHEMA, Session, Suite};
-use trit_measure::Machine;
+use trit_measure::{Evidence, Machine};
 
 use crate::inputs::digest_bytes;
 use crate::survey::Survey;
@@ -40,6 +40,10 @@ pub fn new_session(
         // Neither can fail: both are structures of plain values with text keys.
         machine: serde_json::to_value(machine).unwrap_or_default(),
         survey: serde_json::to_value(&survey.kernels).unwrap_or_default(),
+        evidence: Evidence::facts()
+            .into_iter()
+            .map(|(column, source)| (column.to_owned(), source))
+            .collect(),
         plan: plan.clone(),
         ..Session::default()
     }

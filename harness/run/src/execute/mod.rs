@@ -355,9 +355,16 @@ fn measurement(cell: &str, sample: &crate::protocol::Sample) -> Measurement {
         steal_ns: sample.steal_ns,
         involuntary_switches: sample.involuntary_switches,
         frequency_khz: sample.frequency_khz,
+        voluntary_switches: sample.voluntary_switches,
+        minor_faults: sample.minor_faults,
+        major_faults: sample.major_faults,
+        throttled_ns: sample.throttled_ns,
+        throttle_count: sample.throttle_count,
+        temperature_mc: sample.temperature_mc,
         peak_rss_bytes: sample.peak_rss_bytes,
         rss_anon_bytes: sample.rss_anon_bytes,
         rss_file_bytes: sample.rss_file_bytes,
+        rss_shmem_bytes: sample.rss_shmem_bytes,
         ..Measurement::default()
     }
 }

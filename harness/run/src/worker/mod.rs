@@ -16,8 +16,7 @@ use std::rc::Rc;
 
 use trit_kernel::Cpu;
 use trit_measure::{
-    Clock, MonotonicClock, Team, cpu_times, default_threads, frequency_khz, memory, reset_peak_rss,
-    steal_ns,
+    Clock, Evidence, MonotonicClock, Team, default_threads, memory, reset_peak_rss,
 };
 
 use crate::protocol::{
@@ -235,12 +234,10 @@ fn slice(
     subject.poison();
     subject.warm_up(warm_up)?;
     subject.poison();
-    let (steal, cpu) = (steal_ns(), cpu_times());
+    let before = Evidence::before();
     let done = subject.slice(iterations)?;
-    let cpu = cpu_times().since(&cpu);
-    let steal = steal_ns()
-        .zip(steal)
-        .map(|(after, before)| after.saturating_sub(before));
+    let evidence = Evidence::after().since(&before);
+    let cpu = evidence.cpu;
     let memory = memory();
     let sample = Sample {
         iterations: done.calls,
@@ -248,12 +245,19 @@ fn slice(
         prepare_ns: done.prepare_ns,
         user_ns: Some(cpu.user_ns),
         system_ns: Some(cpu.system_ns),
-        steal_ns: steal,
+        steal_ns: evidence.steal_ns,
         involuntary_switches: Some(cpu.involuntary_switches),
-        frequency_khz: frequency_khz(),
+        frequency_khz: evidence.frequency_khz,
+        voluntary_switches: Some(cpu.voluntary_switches),
+        minor_faults: Some(cpu.minor_faults),
+        major_faults: Some(cpu.major_faults),
+        throttled_ns: evidence.throttled_ns,
+        throttle_count: evidence.throttle_count,
+        temperature_mc: evidence.temperature_mc,
         peak_rss_bytes: memory.peak_rss_bytes.filter(|_| was_reset),
         rss_anon_bytes: memory.rss_anon_bytes,
         rss_file_bytes: memory.rss_file_bytes,
+        rss_shmem_bytes: memory.rss_shmem_bytes,
     };
     Ok((sample, done.tokens))
 }
