@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::load::Load;
 use super::probe::{self, EnergyProbe};
-use super::source::MAX_READING_NS;
 use super::{
     Domain, DomainEnergy, DomainKind, Energy, EnergyStatus, Quantity, ReadError, Reading, Source,
 };
@@ -22,6 +21,9 @@ pub const TICK_NS: u64 = 1_000_000_000;
 /// No package takes up more than this: 2 kW, in microjoules a nanosecond. Where a counter claims so, it was reset or
 /// the machine slept.
 const MAX_UJ_PER_NS: f64 = 2.0;
+
+/// A counter may be as late as this: drivers that count in software do so ten times a second.
+const UPDATE_SLACK_NS: u64 = 100_000_000;
 
 /// Counters that differ by no more than this share count the same thing.
 const MIRROR_SHARE: f64 = 0.001;
@@ -615,8 +617,7 @@ fn used(
         }
         Quantity::Microwatts => (u128::from(last) + u128::from(value)) * u128::from(passed_ns) / 2,
     };
-    // Readings are exact to about a tick of the counter at both ends.
-    let passed_ns = passed_ns.saturating_add(2 * MAX_READING_NS);
+    let passed_ns = passed_ns.saturating_add(UPDATE_SLACK_NS);
     // The platform is all packages and the rest.
     let units = if domain.kind == DomainKind::Psys {
         packages + 1

@@ -35,9 +35,10 @@
 //!
 //! Parts: [`Source`] is a kind of meter (perf, then powercap, then hwmon; a recorded external meter when asked for),
 //! [`Domain`] a thing it measures, [`Meter`] the arithmetic over time, [`Sampler`] its background thread, [`Energy`] the
-//! result. `package_uj` is the headline: the sum of the packages and of nothing else.
+//! result. [`fake`] is a tree for tests whose counters advance in real time. `package_uj` is the headline: the sum of the packages and of nothing else.
 
 mod domain;
+pub mod fake;
 mod load;
 mod meter;
 mod powercap;
