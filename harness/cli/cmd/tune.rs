@@ -80,24 +80,21 @@ pub(crate) fn run(args: &TuneArgs) -> Outcome {
         Out::new().text(&winners(&table).render(args.format.format))?;
         return Ok(Exit::Done);
     }
-    let (exit, dir) = match &args.from {
-        Some(dir) => {
-            let dir = RunDir::open(dir).map_err(|error| record_failure(&error))?;
-            check_origin(&dir, &machine)?;
-            (Exit::Done, dir)
-        }
-        None => {
-            let run = RunArgs::of_suite(
-                &args.suite,
-                args.budget,
-                args.out.clone(),
-                args.allow_debug,
-                args.format.clone(),
-            );
-            match measure(&run)? {
-                (exit @ (Exit::Done | Exit::Failed), Some(dir)) => (exit, dir),
-                (exit, _) => return Ok(exit),
-            }
+    let (exit, dir) = if let Some(dir) = &args.from {
+        let dir = RunDir::open(dir).map_err(|error| record_failure(&error))?;
+        check_origin(&dir, &machine)?;
+        (Exit::Done, dir)
+    } else {
+        let run = RunArgs::of_suite(
+            &args.suite,
+            args.budget,
+            args.out.clone(),
+            args.allow_debug,
+            args.format.clone(),
+        );
+        match measure(&run)? {
+            (exit @ (Exit::Done | Exit::Failed), Some(dir)) => (exit, dir),
+            (exit, _) => return Ok(exit),
         }
     };
     let table = TuneTable {
