@@ -38,6 +38,16 @@ pub enum LayoutId {
     /// byte `64·i + r` of block `b` holds, for row `64g + r`, `|v|` of triplet `2i` at bits 0 to 3 and of triplet `2i + 1` at
     /// bits 4 to 7; byte `256 + r` has bit `7 − j` set where `v` of triplet `j` is negative.
     L3R64,
+    /// Quads for look-ups of seven bits, 64 rows interleaved: the group of rows `64g..64g+64` is contiguous, in 64-byte blocks of
+    /// 4 columns; byte `r` of block `b` holds, for row `64g + r`, the index `27·u0 + 9·u1 + 3·u2 + u3` of the columns `4b` to
+    /// `4b + 3`. K is padded to a multiple of 28: kernels add up seven look-ups at a time.
+    L4R64,
+    /// Quints for look-ups of seven bits and a sign, 64 rows interleaved: the group of rows `64g..64g+64` is contiguous, in 64-byte
+    /// blocks of 5 columns. With `v = 81·w0 + 27·w1 + 9·w2 + 3·w3 + w4` of the weights of the columns `5b` to `5b + 4`, byte `r` of
+    /// block `b` holds, for row `64g + r`, `|v|` (0 to 121) at bits 0 to 6, and bit 7 is set where `v` is negative.
+    /// K is padded to a multiple of 35. Then the distance between groups is no multiple of 4096 bytes for the usual K, and
+    /// groups that are read together do not meet in the same sets of a cache.
+    L5R64,
 }
 
 /// The facts of a layout.
@@ -55,7 +65,15 @@ pub struct LayoutSpec {
 
 impl LayoutId {
     /// Every layout.
-    pub const ALL: [Self; 5] = [Self::I2S, Self::R16, Self::T5R16, Self::L2R64, Self::L3R64];
+    pub const ALL: [Self; 7] = [
+        Self::I2S,
+        Self::R16,
+        Self::T5R16,
+        Self::L2R64,
+        Self::L3R64,
+        Self::L4R64,
+        Self::L5R64,
+    ];
 
     /// The facts of this layout.
     pub const fn spec(self) -> &'static LayoutSpec {
@@ -90,6 +108,18 @@ impl LayoutId {
                 row_group: 64,
                 k_block: 24,
             },
+            Self::L4R64 => &LayoutSpec {
+                name: "l4r64",
+                weight_bits: 2.0,
+                row_group: 64,
+                k_block: 28,
+            },
+            Self::L5R64 => &LayoutSpec {
+                name: "l5r64",
+                weight_bits: 1.6,
+                row_group: 64,
+                k_block: 35,
+            },
         }
     }
 
@@ -112,6 +142,8 @@ impl LayoutId {
             Self::T5R16 => k / 5 * 16,
             Self::L2R64 => k / 16 * lookup::PAIR_BLOCK,
             Self::L3R64 => k / 24 * lookup::TRIPLET_BLOCK,
+            Self::L4R64 => k / 4 * lookup::BYTE_BLOCK,
+            Self::L5R64 => k / 5 * lookup::BYTE_BLOCK,
         }
     }
 
@@ -141,6 +173,8 @@ impl LayoutId {
                 Self::T5R16 => pack_t5r16(codes, group, out),
                 Self::L2R64 => lookup::pack_pairs(codes, group, out),
                 Self::L3R64 => lookup::pack_triplets(codes, group, out),
+                Self::L4R64 => lookup::pack_quads(codes, group, out),
+                Self::L5R64 => lookup::pack_quints(codes, group, out),
             }
         }
     }
@@ -178,9 +212,10 @@ impl LayoutId {
                         byte % 84 / T5_FACTORS[digit] % 3
                     }
                 }
-
                 Self::L2R64 => lookup::pair_code(group, lane, column),
                 Self::L3R64 => lookup::triplet_code(group, lane, column),
+                Self::L4R64 => lookup::quad_code(group, lane, column),
+                Self::L5R64 => lookup::quint_code(group, lane, column),
             };
             *out = code as i8 - 1;
         }
@@ -203,6 +238,8 @@ impl LayoutId {
                         Some(block * lookup::TRIPLET_BLOCK + at)
                     })
             }
+            Self::L4R64 => first_nonzero(bytes, lookup::bad_quad),
+            Self::L5R64 => first_nonzero(bytes, lookup::bad_quint),
         }
     }
 }
@@ -389,6 +426,10 @@ mod tests {
             (LayoutId::L2R64, 0x90),
             (LayoutId::L3R64, 0x0e),
             (LayoutId::L3R64, 0xe0),
+            (LayoutId::L4R64, 81),
+            (LayoutId::L4R64, 0x80),
+            (LayoutId::L5R64, 122),
+            (LayoutId::L5R64, 0xff),
         ] {
             let mut bytes = vec![0u8; 10_000];
             assert_eq!(layout.find_invalid(&bytes), None);
@@ -420,6 +461,14 @@ mod tests {
             [group[1], group[64 + 1], group[256 + 1]],
             [0x56, 0x03, 0x20]
         );
+        let quads = pack(LayoutId::L4R64);
+        let group = &quads.bytes()[LayoutId::L4R64.group_bytes(24)..];
+        // 27·2 + 3·1 + 2, and 27·0 + 9·0 + 3·1 + 0.
+        assert_eq!([group[1], group[64 + 1]], [59, 3]);
+        let quints = pack(LayoutId::L5R64);
+        let group = &quints.bytes()[LayoutId::L5R64.group_bytes(24)..];
+        // 81 − 27 + 3 − 1, then −81 − 9.
+        assert_eq!([group[1], group[64 + 1]], [56, 128 + 90]);
         // A sign byte may hold anything.
         assert_eq!(
             LayoutId::L3R64.find_invalid(&[&[0; 256][..], &[0xff; 64]].concat()),

@@ -9,8 +9,9 @@ use std::arch::x86_64::{
 
 use trit_kernel::{Cpu, Isa, Unavailable};
 
-use crate::groups::{Method, STREAMS, Sums, checked_blocks};
-use crate::tables::{ENTRIES, LANES, START, TRIPLETS, Table, Tables, block_bytes, build, widen};
+use crate::groups::{Method, STREAMS, checked_blocks};
+use crate::tables::{ENTRIES, START, TRIPLETS, Table, Tables, block_bytes, build, widen};
+use crate::view::{LANES, Sums};
 
 /// How far ahead of its reads a GEMV asks for its weights.
 const AHEAD: usize = 4096;

@@ -6,12 +6,10 @@
 
 use std::ops::Range;
 
-use trit_kernel::{
-    Activations, AlignedBuf, Codes, GemmArgs, Kernel, KernelInfo, Packed, PreparedBuf, Scales,
-    Unavailable,
-};
+use trit_kernel::{Activations, GemmArgs, Kernel, KernelInfo, Unavailable};
 
-use crate::tables::{ENTRIES, LANES, MAX_BLOCKS, Table, Tables, block_bytes, layout};
+use crate::tables::{MAX_BLOCKS, Table, Tables, block_bytes, layout};
+use crate::view::{LANES, Sums, View, chunks, probe};
 
 /// Blocks of a panel of several tokens: with four tokens, 40 KiB of tables. At 20 blocks pairs ran at 0.93 of the speed, at 10
 /// blocks at 0.75; 80 made no difference.
@@ -21,9 +19,6 @@ const MAX_TOKENS: usize = 4;
 
 /// Row groups that one token reads in turn, a quarter of the call apart: one stream alone does not keep the memory busy.
 pub(crate) const STREAMS: usize = 4;
-
-/// The sums of a row group.
-pub(crate) type Sums = [i32; LANES];
 
 /// What differs between the instruction sets. A value is the proof that the instruction set is there.
 pub(crate) trait Method: Copy + Send + Sync + 'static {
@@ -125,7 +120,7 @@ impl<M: Method, const W: usize> Kernel for Lut<M, W> {
 
 impl<M: Method, const W: usize> Lut<M, W> {
     fn gemv(&self, args: &mut GemmArgs<'_>) {
-        let view = View::new::<W>(args);
+        let view = View::new(args, block_bytes::<W>());
         let tables = Self::tables(args, args.tokens.start);
         let part = view.groups.len() / STREAMS;
         for columns in chunks(0..view.blocks, MAX_BLOCKS) {
@@ -133,7 +128,7 @@ impl<M: Method, const W: usize> Lut<M, W> {
             for i in 0..part {
                 let group = |s: usize| view.groups.start + i + s * part;
                 let mut sums = [[0; LANES]; STREAMS];
-                let weights = std::array::from_fn(|s| view.weights::<W>(group(s), &columns));
+                let weights = std::array::from_fn(|s| view.weights(group(s), &columns));
                 self.method.streams::<W>(weights, tables, &mut sums);
                 for (s, sums) in sums.iter().enumerate() {
                     view.add(args.out, group(s), 0, sums, columns.start == 0);
@@ -141,7 +136,7 @@ impl<M: Method, const W: usize> Lut<M, W> {
             }
             for group in view.groups.start + part * STREAMS..view.groups.end {
                 let mut sums = [[0; LANES]];
-                let weights = view.weights::<W>(group, &columns);
+                let weights = view.weights(group, &columns);
                 self.method.group::<W>(weights, &[tables], &mut sums);
                 view.add(args.out, group, 0, &sums[0], columns.start == 0);
             }
@@ -149,7 +144,7 @@ impl<M: Method, const W: usize> Lut<M, W> {
     }
 
     fn panels(&self, args: &mut GemmArgs<'_>) {
-        let view = View::new::<W>(args);
+        let view = View::new(args, block_bytes::<W>());
         for tokens in chunks(args.tokens.clone(), M::TOKENS) {
             let line = tokens.start - args.tokens.start;
             for columns in chunks(0..view.blocks, PANEL_BLOCKS) {
@@ -160,7 +155,7 @@ impl<M: Method, const W: usize> Lut<M, W> {
                 for group in view.groups.clone() {
                     let mut sums = [[0; LANES]; MAX_TOKENS];
                     let sums = &mut sums[..tokens.len()];
-                    let weights = view.weights::<W>(group, &columns);
+                    let weights = view.weights(group, &columns);
                     self.method
                         .group::<W>(weights, &tables[..tokens.len()], sums);
                     for (t, sums) in sums.iter().enumerate() {
@@ -170,55 +165,6 @@ impl<M: Method, const W: usize> Lut<M, W> {
             }
         }
     }
-}
-
-/// What a call asks for, in groups and blocks.
-struct View<'a> {
-    bytes: &'a [u8],
-    group_bytes: usize,
-    blocks: usize,
-    rows: Range<usize>,
-    groups: Range<usize>,
-}
-
-impl<'a> View<'a> {
-    fn new<const W: usize>(args: &GemmArgs<'a>) -> Self {
-        let group_bytes = layout::<W>().group_bytes(args.weights.k());
-        Self {
-            bytes: args.weights.bytes(),
-            group_bytes,
-            blocks: group_bytes / block_bytes::<W>(),
-            rows: args.rows.clone(),
-            groups: args.rows.start / LANES..args.rows.end.div_ceil(LANES),
-        }
-    }
-
-    /// The blocks `blocks` of a row group.
-    fn weights<const W: usize>(&self, group: usize, blocks: &Range<usize>) -> &'a [u8] {
-        let start = group * self.group_bytes + blocks.start * block_bytes::<W>();
-        &self.bytes[start..start + blocks.len() * block_bytes::<W>()]
-    }
-
-    /// Writes the sums of a row group to line `line` of the output, or adds them: those rows that are asked for.
-    fn add(&self, out: &mut [i32], group: usize, line: usize, sums: &Sums, first: bool) {
-        let start = group * LANES;
-        let rows = self.rows.start.max(start)..self.rows.end.min(start + LANES);
-        let at = line * self.rows.len() + rows.start - self.rows.start;
-        let out = &mut out[at..at + rows.len()];
-        let sums = &sums[rows.start - start..rows.end - start];
-        if first {
-            out.copy_from_slice(sums);
-        } else {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out += sum;
-            }
-        }
-    }
-}
-
-fn chunks(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(step).map(move |at| at..(at + step).min(end))
 }
 
 /// The blocks of a call of [`Method::group`].
@@ -235,40 +181,4 @@ pub(crate) fn checked_blocks<const W: usize>(
     assert!(tokens.iter().all(|tables| tables.len() == blocks));
     assert!(blocks <= MAX_BLOCKS && sums.len() == tokens.len());
     blocks
-}
-
-/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
-/// times the sum of the activations. False means that the CPU computes something else than its manual says.
-fn probe(kernel: &dyn Kernel) -> bool {
-    let (rows, k, tokens) = (4 * LANES + 3, 24 * ENTRIES + 5, 3);
-    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
-    let acts: Vec<i8> = (0..tokens * k)
-        .map(|i| (i * 37 % 256) as u8 as i8)
-        .collect();
-    let layout = kernel.info().accepts[0];
-    let packed = Codes::new(&codes, rows, k)
-        .and_then(|codes| Packed::pack(codes, layout, Scales::Tensor(1.0)));
-    let Ok(weights) = packed else {
-        return false;
-    };
-    let mut prepared = PreparedBuf::new();
-    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
-    let mut scratch = AlignedBuf::zeroed(kernel.scratch_bytes(k, rows, tokens));
-    [0..tokens, 1..2].into_iter().all(|range: Range<usize>| {
-        let mut out = vec![0; range.len() * rows];
-        kernel.gemm(GemmArgs {
-            weights: &weights,
-            prepared,
-            rows: 0..rows,
-            tokens: range.clone(),
-            scratch: scratch.bytes_mut(),
-            out: &mut out,
-        });
-        range.zip(out.chunks_exact(rows)).all(|(token, out)| {
-            let acts = &acts[token * k..(token + 1) * k];
-            let sum: i32 = acts.iter().map(|a| i32::from(*a)).sum();
-            let want = |row: usize| sum * (1 - (row % 3) as i32);
-            out.iter().enumerate().all(|(row, out)| *out == want(row))
-        })
-    })
 }

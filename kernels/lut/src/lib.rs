@@ -1,4 +1,4 @@
-//! Ternary kernels by table look-up: a byte shuffle answers "what is the sum of these two (or three) activations under
+//! Ternary kernels by table look-up: a byte shuffle answers "what is the sum of these two (or up to five) activations under
 //! these weights?" for 32 or 64 rows at once.
 //!
 //! | id | layout | what it is |
@@ -7,8 +7,10 @@
 //! | `w1.67a8-lut3-avx2` | [`LayoutId::L3R64`] | triplets, 14 sums a table and a sign, `vpshufb` |
 //! | `w2a8-lut2-avx512` | [`LayoutId::L2R64`] | the same on 512 bits |
 //! | `w1.67a8-lut3-avx512` | [`LayoutId::L3R64`] | the same on 512 bits |
+//! | `w2a8-lut4-avx512vbmi` | [`LayoutId::L4R64`] | quads, 81 sums a table, `vpermi2b` |
+//! | `w1.6a8-lut5-avx512vbmi` | [`LayoutId::L5R64`] | quints, 122 sums a table and a sign, `vpermi2b` |
 //!
-//! All are exact for any shape: see the module `tables` for how a sum of ten bits goes through bytes.
+//! All are exact for any shape: see the modules `tables` and `wide` for how a sum of ten bits and more goes through bytes.
 //! The crate may import `trit-kernel` alone. On other architectures every kernel is listed and unavailable.
 
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +21,10 @@ mod avx512;
 mod groups;
 #[cfg(target_arch = "x86_64")]
 mod tables;
+#[cfg(target_arch = "x86_64")]
+mod view;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use trit_kernel::{Accuracy, Family, Isa, KernelEntry, KernelInfo, LayoutId};
 
@@ -64,6 +70,19 @@ static LUT3_AVX512: KernelInfo = info(
     "table look-up of triplets and a sign by vpshufb, 64 rows a register",
 );
 
+static LUT4_VBMI: KernelInfo = info(
+    "w2a8-lut4-avx512vbmi",
+    Isa::Avx512Vbmi,
+    &[LayoutId::L4R64],
+    "table look-up of quads by vpermi2b, 64 rows a register",
+);
+static LUT5_VBMI: KernelInfo = info(
+    "w1.6a8-lut5-avx512vbmi",
+    Isa::Avx512Vbmi,
+    &[LayoutId::L5R64],
+    "table look-up of quints and a sign by vpermi2b, 64 rows a register",
+);
+
 /// `w2a8-lut2-avx2`.
 pub const LUT2_AVX2_ENTRY: KernelEntry = KernelEntry {
     info: &LUT2_AVX2,
@@ -88,12 +107,26 @@ pub const LUT3_AVX512_ENTRY: KernelEntry = KernelEntry {
     open: open::lut3_avx512,
 };
 
+/// `w2a8-lut4-avx512vbmi`.
+pub const LUT4_VBMI_ENTRY: KernelEntry = KernelEntry {
+    info: &LUT4_VBMI,
+    open: open::lut4_vbmi,
+};
+
+/// `w1.6a8-lut5-avx512vbmi`.
+pub const LUT5_VBMI_ENTRY: KernelEntry = KernelEntry {
+    info: &LUT5_VBMI,
+    open: open::lut5_vbmi,
+};
+
 /// The kernels of this crate.
 pub const ENTRIES: &[KernelEntry] = &[
     LUT2_AVX2_ENTRY,
     LUT3_AVX2_ENTRY,
     LUT2_AVX512_ENTRY,
     LUT3_AVX512_ENTRY,
+    LUT4_VBMI_ENTRY,
+    LUT5_VBMI_ENTRY,
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -104,6 +137,7 @@ mod open {
     use crate::avx512::Avx512;
     use crate::groups::open;
     use crate::tables::{PAIRS, TRIPLETS};
+    use crate::wide::{self, QUADS, QUINTS};
 
     type Opened = Result<Box<dyn Kernel>, Unavailable>;
 
@@ -122,6 +156,14 @@ mod open {
     pub(super) fn lut3_avx512(cpu: Cpu) -> Opened {
         open::<Avx512, TRIPLETS>(Avx512::detect(cpu)?, &crate::LUT3_AVX512)
     }
+
+    pub(super) fn lut4_vbmi(cpu: Cpu) -> Opened {
+        wide::open::<QUADS>(cpu, &crate::LUT4_VBMI)
+    }
+
+    pub(super) fn lut5_vbmi(cpu: Cpu) -> Opened {
+        wide::open::<QUINTS>(cpu, &crate::LUT5_VBMI)
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -137,4 +179,6 @@ mod open {
     pub(super) use lut2_avx2 as lut3_avx2;
     pub(super) use lut2_avx2 as lut2_avx512;
     pub(super) use lut2_avx2 as lut3_avx512;
+    pub(super) use lut2_avx2 as lut4_vbmi;
+    pub(super) use lut2_avx2 as lut5_vbmi;
 }

@@ -14,12 +14,12 @@ use std::arch::x86_64::{
 
 use trit_kernel::LayoutId;
 
+use crate::view::LANES;
+
 /// Weights of an index, for pairs.
 pub(crate) const PAIRS: usize = 2;
 /// Weights of an index, for triplets.
 pub(crate) const TRIPLETS: usize = 3;
-/// Rows of a group.
-pub(crate) const LANES: usize = 64;
 /// Indices of a row in a block: after so many the bytes are widened.
 pub(crate) const ENTRIES: usize = 8;
 /// What the upper half counts.
@@ -121,6 +121,7 @@ pub(crate) fn build<const W: usize>(acts: &[i8], out: &mut [Tables]) {
 ///
 /// `all[p]` is the sum, modulo 2^16, of the bytes of rows `2p` and `2p + 1` read as one number; `odd[p]` that of row `2p + 1`
 /// alone. `lanes` are first the lower, then the upper halves.
+#[inline]
 pub(crate) fn widen(all: [&[u16]; 2], odd: [&[u16]; 2], blocks: usize, sums: &mut [i32]) {
     let bias = blocks as i32 * i32::from(START) * (1 + SCALE);
     let pairs = sums.as_chunks_mut::<2>().0;
