@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod clock;
+mod counters;
 mod cpuinfo;
 pub mod energy;
 mod evidence;
@@ -26,6 +27,7 @@ mod topology;
 
 pub use cgroup::{Cgroup, cgroup};
 pub use clock::{Clock, ClockFacts, FakeClock, MonotonicClock, clock_facts};
+pub use counters::{Counters, Counts, NoCounters};
 pub use evidence::{
     CpuTimes, Evidence, SystemTimes, children_times, cpu_times, frequency_khz, load_average,
     steal_ns, throttle_count,

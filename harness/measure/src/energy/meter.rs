@@ -234,6 +234,10 @@ impl Meter {
         self.window_load = Load::read(&self.roots, self.own_process);
         let reading = self.advance();
         self.window = self.mark(&reading);
+        if self.source.lags() {
+            // The values are those of an earlier moment; the window begins now all the same.
+            self.window.unix_ns = self.clock.unix_ns();
+        }
     }
 
     /// Reads the counters within a window, so that none starts again at 0 twice between two readings.
@@ -301,6 +305,8 @@ impl Meter {
     /// What makes a window with amounts unfit for results.
     fn window_fault(&mut self, energy: &mut Energy) -> Option<Fault> {
         if self.source.lags() {
+            energy.end_unix_ns = self.clock.unix_ns();
+            energy.window_ns = energy.end_unix_ns.saturating_sub(energy.start_unix_ns);
             let reason = "a recorded meter lags behind: merge its record after the run";
             return Some((EnergyStatus::Absent, reason.to_owned()));
         }
@@ -490,18 +496,7 @@ impl Meter {
                 return energy;
             }
         }
-        energy.dram_uj = sum_of(&energy.domains, DomainKind::Dram);
-        energy.psys_uj = sum_of(&energy.domains, DomainKind::Psys);
-        // Longer than what the counters' steps can explain.
-        if window_ns >= MIN_WINDOW_NS
-            && let (Some(package_uj), Some(psys_uj)) = (energy.package_uj, energy.psys_uj)
-            && psys_uj < package_uj
-        {
-            energy.notes.push(format!(
-                "psys shows {psys_uj} uJ, less than the packages in it ({package_uj} uJ): it is not believed"
-            ));
-            energy.psys_uj = None;
-        }
+        energy.add_memory_and_platform();
         energy
     }
 
@@ -557,14 +552,6 @@ impl Meter {
     }
 }
 
-impl Energy {
-    /// Takes the amounts away.
-    fn refuse(&mut self, status: EnergyStatus, reason: String) {
-        (self.status, self.reason) = (status, reason);
-        (self.package_uj, self.dram_uj, self.psys_uj) = (None, None, None);
-    }
-}
-
 impl Mark {
     fn empty() -> Self {
         Self {
@@ -574,16 +561,6 @@ impl Mark {
             faults: Vec::new(),
         }
     }
-}
-
-/// All domains of a kind together; `None` when there is none, or one of them has no amount.
-fn sum_of(domains: &[DomainEnergy], kind: DomainKind) -> Option<u64> {
-    let mut of_kind = domains
-        .iter()
-        .filter(|domain| domain.kind == kind)
-        .peekable();
-    of_kind.peek()?;
-    of_kind.try_fold(0u64, |sum, domain| sum.checked_add(domain.energy_uj?))
 }
 
 /// What a domain used between two readings, in the unit of [`Track::total`].

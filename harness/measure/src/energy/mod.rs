@@ -38,9 +38,12 @@
 //! result. [`fake`] is a tree for tests whose counters advance in real time. `package_uj` is the headline: the sum of the packages and of nothing else.
 
 mod domain;
+mod external;
 pub mod fake;
+mod hwmon;
 mod load;
 mod meter;
+mod perf;
 mod powercap;
 mod probe;
 mod sampler;
@@ -49,9 +52,12 @@ mod status;
 mod window;
 
 pub use domain::{Domain, DomainKind, Quantity};
+pub use external::{External, ExternalError, MAX_GAP_NS};
+pub use hwmon::Hwmon;
 pub use meter::{
     MAX_OTHERS_SHARE, MIN_WINDOW_NS, Meter, MeterOptions, Point, SourceChoice, TICK_NS,
 };
+pub use perf::Perf;
 pub use powercap::Powercap;
 pub use probe::{EnergyProbe, SourceProbe, probe, probe_of};
 pub use sampler::Sampler;
@@ -59,6 +65,8 @@ pub use source::{ReadError, Reading, Source};
 pub use status::{EnergyStatus, UnknownEnergyStatus};
 pub use window::{DomainEnergy, Energy, NetEnergy, net};
 
+#[cfg(test)]
+mod external_tests;
 #[cfg(test)]
 mod meter_tests;
 #[cfg(test)]

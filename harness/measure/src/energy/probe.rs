@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::external::MAX_GAP_NS;
 use super::meter::{Fault, SourceChoice};
-use super::{EnergyStatus, Powercap, Quantity, ReadError, Source, powercap};
+use super::{EnergyStatus, External, Hwmon, Perf, Powercap, Quantity, ReadError, Source, powercap};
 use crate::machine::Virtualization;
 use crate::{Roots, roots};
 
@@ -76,14 +77,54 @@ pub(super) struct Candidate {
 }
 
 fn candidates(roots: &Roots, choice: &SourceChoice) -> Vec<Candidate> {
-    let mut all = Vec::new();
-    if matches!(choice, SourceChoice::Auto | SourceChoice::Powercap) {
-        all.push(Candidate::try_out(Box::new(Powercap::find(roots)), true));
+    match choice {
+        SourceChoice::Auto => vec![
+            perf(roots),
+            Candidate::try_out(Box::new(Powercap::find(roots)), true),
+            Candidate::try_out(Box::new(Hwmon::find(roots)), true),
+        ],
+        SourceChoice::Perf => vec![perf(roots)],
+        SourceChoice::Powercap => vec![Candidate::try_out(Box::new(Powercap::find(roots)), true)],
+        SourceChoice::Hwmon => vec![Candidate::try_out(Box::new(Hwmon::find(roots)), false)],
+        SourceChoice::External(path) => vec![match External::open(path, MAX_GAP_NS) {
+            Ok(record) => Candidate::try_out(Box::new(record), false),
+            Err(error) => Candidate::failed("external", EnergyStatus::Absent, error.to_string()),
+        }],
     }
-    all
+}
+
+fn perf(roots: &Roots) -> Candidate {
+    match Perf::open(roots) {
+        Ok(perf) => Candidate::try_out(Box::new(perf), true),
+        Err((place, ReadError::Denied)) => Candidate::denied("perf", &place),
+        Err((place, error)) => Candidate::broken("perf", &place, &error),
+    }
 }
 
 impl Candidate {
+    /// A source that could not even be opened.
+    fn failed(source: &str, status: EnergyStatus, reason: String) -> Self {
+        let probe = SourceProbe {
+            source: source.to_owned(),
+            status,
+            domains: Vec::new(),
+            method: None,
+            reason,
+        };
+        Self {
+            source: None,
+            probe,
+        }
+    }
+
+    pub(super) fn denied(source: &str, place: &str) -> Self {
+        Self::failed(source, EnergyStatus::PermissionDenied, denied(place))
+    }
+
+    pub(super) fn broken(source: &str, place: &str, error: &ReadError) -> Self {
+        Self::failed(source, error.status(), broken(place, error))
+    }
+
     /// Reads each domain once.
     pub(super) fn try_out(mut source: Box<dyn Source>, needs_package: bool) -> Self {
         let values = source.values();
@@ -109,7 +150,7 @@ impl Candidate {
             Some((wanted.0.place.clone(), wanted.1.as_ref().err()?.clone()))
         };
         let errors: Vec<(String, ReadError)> = wanted.iter().filter_map(failed).collect();
-        let denied = errors.iter().find(|(_, error)| *error == ReadError::Denied);
+        let forbidden = errors.iter().find(|(_, error)| *error == ReadError::Denied);
         let name = source.name();
         (probe.status, probe.reason) = if domains.is_empty() {
             (EnergyStatus::Absent, format!("{name} has no meter"))
@@ -118,12 +159,10 @@ impl Candidate {
             let names = names.join(", ");
             let reason = format!("{name} has meters, but none of a package: {names}");
             (EnergyStatus::Absent, reason)
-        } else if let Some((place, _)) = denied {
-            let reason = format!("the meter `{place}` exists, but this user may not read it");
-            (EnergyStatus::PermissionDenied, reason)
+        } else if let Some((place, _)) = forbidden {
+            (EnergyStatus::PermissionDenied, denied(place))
         } else if let Some((place, error)) = errors.first() {
-            let reason = format!("the meter `{place}` cannot be read: {error}");
-            (error.status(), reason)
+            (error.status(), broken(place, error))
         } else if wanted.iter().all(|(domain, value)| {
             matches!(domain.quantity, Quantity::Microjoules { .. }) && **value == Ok(0)
         }) {
@@ -139,6 +178,16 @@ impl Candidate {
         }
     }
 }
+
+fn denied(place: &str) -> String {
+    format!("the meter `{place}` exists, but this user may not read it")
+}
+
+fn broken(place: &str, error: &ReadError) -> String {
+    format!("the meter `{place}` {CANNOT_BE_READ}: {error}")
+}
+
+const CANNOT_BE_READ: &str = "cannot be read";
 
 /// Everything that the judgement rests on.
 pub(super) struct Seen {
@@ -158,10 +207,7 @@ impl Seen {
             sources: candidates.iter().map(|c| c.probe.clone()).collect(),
             directory: powercap::exists(roots),
             masked: masked(roots),
-            perf: roots
-                .sys
-                .join("bus/event_source/devices/power/events/energy-pkg")
-                .exists(),
+            perf: super::perf::exists(roots),
             virtualization: Virtualization::read(roots),
         }
     }
@@ -202,7 +248,7 @@ impl Seen {
         let broken = self
             .sources
             .iter()
-            .find(|probe| probe.reason.contains("cannot be read"));
+            .find(|probe| probe.reason.contains(CANNOT_BE_READ));
         if let Some(broken) = broken {
             return EnergyProbe::failed(
                 broken.status,
@@ -210,7 +256,18 @@ impl Seen {
                 Some("look at `dmesg` for messages of intel_rapl".to_owned()),
             );
         }
-        self.nothing()
+        match self.sources.as_slice() {
+            // It was asked for by name.
+            [one] if ["external", "hwmon"].contains(&one.source.as_str()) => EnergyProbe::failed(
+                one.status,
+                one.reason.clone(),
+                Some(format!(
+                    "leave out the choice of `{}`, or see what it has to offer in harness/METHODOLOGY.md",
+                    one.source
+                )),
+            ),
+            _ => self.nothing(),
+        }
     }
 
     /// A user that may not read what is there.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DomainKind, EnergyStatus};
+use super::{DomainKind, EnergyStatus, MIN_WINDOW_NS};
 
 /// The energy of one domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,35 @@ impl Energy {
     pub fn watts(&self, uj: Option<u64>) -> Option<f64> {
         // Microjoules a nanosecond are kilowatts.
         Some(uj? as f64 / self.window_ns as f64 * 1000.0).filter(|_| self.window_ns > 0)
+    }
+
+    /// Takes the amounts away.
+    pub(super) fn refuse(&mut self, status: EnergyStatus, reason: String) {
+        (self.status, self.reason) = (status, reason);
+        (self.package_uj, self.dram_uj, self.psys_uj) = (None, None, None);
+    }
+
+    /// All domains of a kind together; `None` when there is none, or one of them has no amount.
+    pub(super) fn sum_of(&self, kind: DomainKind) -> Option<u64> {
+        let mut of_kind = self.domains.iter().filter(|d| d.kind == kind).peekable();
+        of_kind.peek()?;
+        of_kind.try_fold(0u64, |sum, domain| sum.checked_add(domain.energy_uj?))
+    }
+
+    /// Fills in what is not the headline, from the domains.
+    pub(super) fn add_memory_and_platform(&mut self) {
+        self.dram_uj = self.sum_of(DomainKind::Dram);
+        self.psys_uj = self.sum_of(DomainKind::Psys);
+        // Longer than what the counters' steps can explain.
+        if self.window_ns >= MIN_WINDOW_NS
+            && let (Some(package_uj), Some(psys_uj)) = (self.package_uj, self.psys_uj)
+            && psys_uj < package_uj
+        {
+            self.notes.push(format!(
+                "psys shows {psys_uj} uJ, less than the packages in it ({package_uj} uJ): it is not believed"
+            ));
+            self.psys_uj = None;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod cpuid;
 mod file_map;
 mod huge_buf;
 pub mod interrupt;
+pub(crate) mod perf;
 pub mod process;
 pub(crate) mod team;
 pub(crate) mod usage;
