@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use trit_core::ThreadCount;
+use trit_core::{EnergyMode, MeterChoice, ThreadCount};
 use trit_engine::file::{FileOptions, I2sForm, ScaleRule};
 
 /// How rows are printed.
@@ -142,6 +142,40 @@ pub(crate) struct SeedArg {
     /// Seed of everything random: the same seed gives the same result
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) seed: u64,
+}
+
+/// `--sysfs-root`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SysfsArg {
+    /// Where the energy meters are looked up instead of /sys: a mount of the host's sysfs in a container, or a directory with
+    /// `sys` (and `proc`) in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sysfs_root: Option<PathBuf>,
+}
+
+/// Which energy meter, and where it is.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct MeterArgs {
+    #[command(flatten)]
+    pub(crate) sysfs: SysfsArg,
+
+    /// The energy meter: auto (perf, then powercap, then hwmon), perf, powercap, hwmon, or external with --energy-log [default:
+    /// auto]
+    #[arg(long, value_name = "SOURCE", value_parser = meter_choice)]
+    pub(crate) energy_source: Option<MeterChoice>,
+
+    /// The log of an external meter: a CSV with times and watts or joules; implies --energy-source external
+    #[arg(long, value_name = "FILE")]
+    pub(crate) energy_log: Option<PathBuf>,
+}
+
+fn meter_choice(text: &str) -> Result<MeterChoice, String> {
+    text.parse()
+}
+
+/// `true`, `false` or `auto`.
+pub(crate) fn energy_mode(text: &str) -> Result<EnergyMode, String> {
+    text.parse()
 }
 
 /// A number of threads.

@@ -105,9 +105,9 @@ impl Table {
         text
     }
 
-    fn json(&self) -> String {
-        let rows: Vec<Value> = self
-            .rows
+    /// The rows as JSON objects.
+    pub(crate) fn json_rows(&self) -> Value {
+        self.rows
             .iter()
             .map(|row| {
                 Value::Object(
@@ -118,10 +118,11 @@ impl Table {
                         .collect(),
                 )
             })
-            .collect();
-        let mut text = format!("{:#}", Value::Array(rows));
-        text.push('\n');
-        text
+            .collect()
+    }
+
+    fn json(&self) -> String {
+        format!("{:#}\n", self.json_rows())
     }
 
     fn aligned(&self, open: &str, between: &str, close: &str, rule: bool) -> String {

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use serde_json::{Value, json};
 use trit_core::Probe;
+use trit_measure::energy::{EnergyProbe, EnergyStatus};
 use trit_measure::{Machine, sys::interrupt};
 use trit_run::{Timeouts, WorkerError};
 
-use crate::args::{Format, FormatArg};
+use crate::args::{Format, FormatArg, SysfsArg};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, Table, human_bytes, say};
 use crate::probe;
@@ -31,11 +32,15 @@ pub(crate) struct MachineArgs {
     facts: bool,
 
     #[command(flatten)]
+    sysfs: SysfsArg,
+
+    #[command(flatten)]
     format: FormatArg,
 }
 
 pub(crate) fn run(args: &MachineArgs) -> Outcome {
     let machine = trit_measure::machine();
+    let energy = trit_measure::energy::probe(&args.sysfs.roots()?);
     let limits = if args.facts {
         Vec::new()
     } else {
@@ -47,10 +52,11 @@ pub(crate) fn run(args: &MachineArgs) -> Outcome {
     let text = if args.format.format == Format::Json {
         let mut facts = serde_json::to_value(&machine).map_err(Failure::failed)?;
         facts["fingerprint"] = json!(machine.fingerprint());
+        facts["energy"] = serde_json::to_value(&energy).map_err(Failure::failed)?;
         facts["measured"] = limits.iter().map(limit_json).collect();
         format!("{facts:#}\n")
     } else {
-        facts(&machine, &limits).render(args.format.format)
+        facts(&machine, &energy, &limits).render(args.format.format)
     };
     Out::new().text(&text)?;
     Ok(Exit::Done)
@@ -111,7 +117,7 @@ fn limit_json(limit: &Probe) -> Value {
 }
 
 /// One fact a row; what is not known is empty.
-fn facts(machine: &Machine, measured: &[Probe]) -> Table {
+fn facts(machine: &Machine, energy: &EnergyProbe, measured: &[Probe]) -> Table {
     let mut table = Table::new(&["fact", "value"]);
     let mut fact = |name: &str, value: Option<String>| {
         table.row([name.into(), value.map_or(Value::Null, Value::String)]);
@@ -185,6 +191,30 @@ fn facts(machine: &Machine, measured: &[Probe]) -> Table {
         "default threads",
         limits.default_threads.map(|threads| threads.to_string()),
     );
+    fact(
+        "energy meter",
+        Some(match &energy.source {
+            Some(source) if energy.status == EnergyStatus::Ok => source.clone(),
+            _ => format!("none: {}", energy.reason),
+        }),
+    );
+    fact("energy status", Some(energy.status.to_string()));
+    fact(
+        "energy domains",
+        Some(energy.domains.join(" ")).filter(|domains| !domains.is_empty()),
+    );
+    fact("energy remedy", energy.remedy.clone());
+    for source in &energy.sources {
+        let domains = source.domains.join(" ");
+        fact(
+            &format!("energy by {}", source.source),
+            Some(
+                format!("{}: {} {domains}", source.status, source.reason)
+                    .trim_end()
+                    .to_owned(),
+            ),
+        );
+    }
     for limit in measured {
         let (rate, unit) = rate(limit);
         let what = match limit.subject.as_str() {

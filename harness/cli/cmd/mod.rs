@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Outcome;
 
+mod energy;
 mod generate;
 mod kernels;
 mod logits;
@@ -31,7 +32,7 @@ pub(crate) use model::file_failure;
 
 Every command explains itself with --help. Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 input or output failed or a cell failed, 2 wrong value on the command line,
-5 unusable file or environment, 7 wrong results, 130 interrupted."
+5 unusable file or environment, 6 energy required but no meter, 7 wrong results, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -44,6 +45,7 @@ enum Command {
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
+    Energy(energy::EnergyArgs),
     Tune(tune::TuneArgs),
     Generate(generate::GenerateArgs),
     Logits(logits::LogitsArgs),
@@ -55,7 +57,7 @@ enum Command {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Measure", &["run"]),
     ("Judge", &["report"]),
-    ("Know", &["kernels", "machine", "tune"]),
+    ("Know", &["kernels", "machine", "energy", "tune"]),
     ("Models", &["generate", "logits", "model"]),
 ];
 
@@ -84,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),
+        Command::Energy(args) => energy::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Logits(args) => logits::run(&args),

@@ -10,19 +10,22 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use trit_core::{
-    NOT_MEASURED, Plan, RunDir, RunDirError, Session, Suite, SuiteError, ThreadCount, show_duration,
+    EnergyFacts, EnergyMode, MeterChoice, NOT_MEASURED, Plan, RunDir, RunDirError, Session, Suite,
+    SuiteError, ThreadCount, show_duration,
 };
 use trit_engine::file::{self, Checkpoint, FileOptions};
 use trit_engine::synth::Shape;
 use trit_measure::{Machine, MonotonicClock, sys::interrupt};
 use trit_run::{
-    Overrides, PlanContext, RunOptions, SessionFacts, Timeouts, WorkerCommand, WorkerError,
+    EnergyMeans, EnergyPass, MachineMeter, Overrides, PlanContext, RunOptions, SessionFacts,
+    Timeouts, WorkerCommand, WorkerError,
 };
 
-use crate::args::{FormatArg, budget, thread_count};
+use crate::args::{FormatArg, MeterArgs, budget, energy_mode, thread_count};
 use crate::cmd::file_failure;
 use crate::cmd::report::{record_failure, write_reports};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::meter;
 use crate::out::{Out, Table, say};
 use crate::probe;
 use crate::progress::Bar;
@@ -43,6 +46,7 @@ const MAX_SUITE_BYTES: u64 = 1 << 20;
   tritbench run --model model.gguf --threads 1,2     your model instead of those of the suite
   tritbench run --kernel w2a8-mad-avx2 --budget 20s  one kernel
   tritbench run my-suite.toml --out results          a suite of your own
+  tritbench run --energy true --require-energy       joules of every cell, or exit code 6
   tritbench run --resume results                     go on where a run stopped"
 )]
 pub(crate) struct RunArgs {
@@ -90,6 +94,18 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     allow_debug: bool,
 
+    /// Whether cells get energy windows after their latency is measured: auto (as many as the suite's energy budget holds), true
+    /// (all) or false [default: the suite's]
+    #[arg(long, value_name = "WHEN", value_parser = energy_mode)]
+    energy: Option<EnergyMode>,
+
+    /// Fail with exit code 6 before anything is timed when there is no energy meter
+    #[arg(long)]
+    require_energy: bool,
+
+    #[command(flatten)]
+    meter: MeterArgs,
+
     #[command(flatten)]
     format: FormatArg,
 
@@ -119,6 +135,9 @@ impl RunArgs {
             resume: None,
             list: false,
             allow_debug,
+            energy: None,
+            require_energy: false,
+            meter: MeterArgs::default(),
             format,
             quiet: true,
         }
@@ -149,6 +168,9 @@ pub(crate) fn measure(args: &RunArgs) -> Measured {
 
 fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
     let suite = load_suite(&args.suite)?;
+    let source = suite.energy.source;
+    let mode = args.energy.unwrap_or(suite.energy.mode);
+    let energy = open_energy(args, mode, source, suite.energy.max_others)?;
     check_kernels(&args.kernel)?;
     args.model.iter().try_for_each(|model| check_model(model))?;
     probe::cpu()?;
@@ -182,6 +204,8 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
         budget: args.budget,
         seed: args.seed,
         filter: args.filter.clone(),
+        energy: args.energy,
+        energy_source: args.meter.choice(),
     };
     let context = PlanContext::of_machine(&machine, &survey, &suite, overrides);
     let mut plan = trit_run::plan(&suite, &context).map_err(|error| {
@@ -204,7 +228,46 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
             .collect(),
     };
     let session = trit_run::new_session(&suite, &plan, &machine, &survey, facts);
-    carry_out(args, session, &dir, worker, interrupted)
+    carry_out(args, session, &dir, worker, energy, interrupted)
+}
+
+/// The meter of a run with its facts, or why there is none.
+type Opened = (EnergyFacts, Option<MachineMeter>);
+
+/// Opens the meter before anything is timed, and says once why there is none.
+fn open_energy(
+    args: &RunArgs,
+    mode: EnergyMode,
+    source: MeterChoice,
+    max_others: f64,
+) -> Result<Opened, Failure> {
+    if mode == EnergyMode::Off {
+        if args.require_energy {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "--require-energy, and the energy pass is off; hint: add --energy true"
+            )));
+        }
+        let facts = EnergyFacts {
+            status: "off".to_owned(),
+            reason: "the suite or the command line turns the energy pass off".to_owned(),
+            ..EnergyFacts::default()
+        };
+        return Ok((facts, None));
+    }
+    // A list measures nothing, but a wrong flag is told all the same.
+    args.meter.source(source)?;
+    args.meter.sysfs.roots()?;
+    if args.list {
+        return Ok((EnergyFacts::default(), None));
+    }
+    match args.meter.open(source, Some(max_others))? {
+        Ok((meter, facts)) => Ok((facts, Some(meter))),
+        Err(facts) if args.require_energy => Err(meter::missing(&facts)),
+        Err(facts) => {
+            say(&format!("no energy: {}", meter::told(&facts)));
+            Ok((facts, None))
+        }
+    }
 }
 
 fn resume(args: &RunArgs, path: &Path, interrupted: &dyn Fn() -> bool) -> Measured {
@@ -229,8 +292,10 @@ fn resume(args: &RunArgs, path: &Path, interrupted: &dyn Fn() -> bool) -> Measur
     }
     probe::cpu()?;
     let worker = probe::worker_command()?;
+    let plan = &session.plan.energy;
+    let energy = open_energy(args, plan.mode, plan.source, plan.max_others)?;
     say(&describe(&session.plan));
-    carry_out(args, session, &dir, worker, interrupted)
+    carry_out(args, session, &dir, worker, energy, interrupted)
 }
 
 fn carry_out(
@@ -238,8 +303,13 @@ fn carry_out(
     session: Session,
     dir: &RunDir,
     worker: WorkerCommand,
+    (facts, meter): Opened,
     interrupted: &dyn Fn() -> bool,
 ) -> Measured {
+    let means = meter.map(|meter| EnergyMeans {
+        meter: Box::new(meter),
+        wait: &std::thread::park_timeout,
+    });
     let path = dir.path().display().to_string();
     let mut bar = Bar::new();
     let outcome = trit_run::execute(
@@ -250,6 +320,11 @@ fn carry_out(
             timeouts: Timeouts::default(),
             interrupted,
             clock: &MonotonicClock,
+            energy: EnergyPass {
+                facts,
+                means,
+                required: args.require_energy,
+            },
         },
         &mut bar,
     );
@@ -420,6 +495,16 @@ fn describe(plan: &Plan) -> String {
         if !groups[at].1.contains(&subject) {
             groups[at].1.push(subject);
         }
+    }
+    let energy = &plan.energy;
+    if energy.expected_ns > 0 {
+        let _ = write!(
+            text,
+            "\n  where there is an energy meter: windows of {} cells and {} pairs, about {} more",
+            energy.cells.len(),
+            energy.pairs.len(),
+            time(energy.expected_ns)
+        );
     }
     for (what, subjects) in groups {
         let _ = write!(text, "\n  {what}: {}", subjects.join(" "));

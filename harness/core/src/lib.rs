@@ -6,6 +6,7 @@
 
 pub mod columns;
 mod duration;
+mod energy;
 mod field;
 mod limits;
 mod plan;
@@ -18,13 +19,15 @@ mod suites;
 
 pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
+pub use energy::{EnergyFacts, EnergyMode, EnergyPlan, EnergySettings, MeterChoice};
 pub use field::{Field, FieldError};
 pub use limits::{
     ALLOWED_SLOWDOWN_PERCENT, Budget, CellLimits, Limits, MIN_EFFECT_PERCENT, Observed, Violation,
 };
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
 pub use rows::{
-    Cell, Measurement, PairQuantity, PairRow, Results, Side, Status, SummaryRow, TokenRow, Workload,
+    Cell, EnergyRow, EnergyWindow, Measurement, PairQuantity, PairRow, PowerRow, Results, Side,
+    Status, SummaryRow, TokenRow, Workload,
 };
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
 pub use session::{Probe, SCHEMA, Session};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Cell;
+use crate::{Cell, EnergyPlan};
 
 /// The reason of a cell that was planned and has no sample yet; its status is `skipped`.
 pub const NOT_MEASURED: &str = "not measured yet";
@@ -85,6 +85,8 @@ pub struct Plan {
     pub cells: Vec<PlannedCell>,
     /// The pairs, in the order of the suite.
     pub pairs: Vec<PlannedPair>,
+    /// The energy pass.
+    pub energy: EnergyPlan,
     /// What the reader of the results should know about the plan, a sentence each.
     pub notes: Vec<String>,
 }

@@ -126,6 +126,21 @@ words! {
     }
 }
 
+words! {
+    /// What a row of `energy.csv` is about.
+    EnergyWindow, "cell, idle-before, idle-after, or empty" {
+        /// No window: the row says why the cell has none.
+        #[default]
+        None = "",
+        /// The cell in a loop.
+        Cell = "cell",
+        /// Nothing of ours ran, before the first window of a part of the session.
+        IdleBefore = "idle-before",
+        /// Nothing of ours ran, after the last one.
+        IdleAfter = "idle-after",
+    }
+}
+
 row! {
     /// The keys of a cell, as in `cells.csv`: written before anything is timed, and again when its status changes
     /// (the last row of a cell counts).
@@ -155,6 +170,8 @@ row! {
         ubatch: Option<u64> = "Tokens of one prefill chunk.",
         bytes_per_call: Option<u64> = "Bytes that one call of a model has to read: weights (ternary ones at most 2.0 bits each), head, KV at the mean position, an embedding row; or that one call of the read probe reads. Empty for single kernels, whose shape says it.",
         ops_per_call: Option<u64> = "Operations of one call of a model or of the peak probe, a multiply and an add being two; empty for single kernels.",
+        linear_weights: Option<u64> = "Weights of the ternary linears of a model, head and embedding not counted; empty for single kernels.",
+        attention_width: Option<u64> = "Layers times query heads times their width; empty for single kernels.",
     }
 }
 
@@ -186,6 +203,59 @@ row! {
         rss_anon_bytes: Option<u64> = "Anonymous part of the resident set after the visit.",
         rss_file_bytes: Option<u64> = "File-backed part of the resident set after the visit.",
         rss_shmem_bytes: Option<u64> = "Shared-memory part of the resident set after the visit.",
+    }
+}
+
+row! {
+    /// One energy window, or why a cell has none, as in `energy.csv`.
+    EnergyRow {
+        cell: String = "The cell; empty for idle windows.",
+        window: EnergyWindow = "cell, idle-before or idle-after; empty in a row that says why a cell has no window.",
+        part: u64 = "How often the session had been resumed when the window was taken.",
+        round: u64 = "Which window of the cell, from 0; for a pair which block.",
+        block: u64 = "Which ABBA group within the pair, from 0; windows outside of pairs have a block each.",
+        side: Side = "Side of the pair, or empty.",
+        sample: u64 = "Position within the block, from 0.",
+        pair: String = "The other cell of the pair, or empty.",
+        start_ns: Option<u64> = "Start of the window, since the start of this part of the session.",
+        start_unix_ns: Option<u64> = "Start of the window since 1970 UTC: by it the log of a meter outside of the machine is merged.",
+        end_unix_ns: Option<u64> = "End of the window since 1970 UTC.",
+        window_ns: Option<u64> = "Length of the window, by the readings of the meter.",
+        time_ns: Option<u64> = "Wall time of the calls within it, by the worker.",
+        iterations: Option<u64> = "Calls in the window (decode: tokens, prefill: prompts).",
+        tokens: Option<u64> = "Tokens in the window; empty where a call has none.",
+        pkg_uj: Option<u64> = "Gross energy of the processor packages.",
+        dram_uj: Option<u64> = "Gross energy of memory that has meters; not part of the packages.",
+        psys_uj: Option<u64> = "Gross energy of the whole platform where it has a meter; contains the packages.",
+        core_uj: Option<u64> = "Gross energy of the cores; part of the packages.",
+        uncore_uj: Option<u64> = "Gross energy of graphics and the like; part of the packages.",
+        wall_uj: Option<u64> = "Gross energy at the plug or on the board, by a meter outside of the machine.",
+        idle_w: Option<f64> = "Power of the headline domain in the idle window before, in watts.",
+        user_ns: Option<u64> = "User CPU time of the worker meanwhile.",
+        system_ns: Option<u64> = "System CPU time of the worker meanwhile.",
+        others_cpu_share: Option<f64> = "CPU time of other processes as a share of the time of one CPU.",
+        status: String = "ok, or a word that says why there is no energy.",
+        reason: String = "The same in a sentence.",
+        source: String = "Which meter.",
+        domains: String = "The domains that it read, separated by spaces.",
+        mirrored_dies: String = "yes where dies showed one counter and one of them was counted.",
+    }
+}
+
+row! {
+    /// What the meter counted between two looks during the energy pass, as in `power.csv`: up to ten a second.
+    PowerRow {
+        part: u64 = "How often the session had been resumed.",
+        phase: String = "idle, or the workload of the cell.",
+        cell: String = "The cell; empty when idle.",
+        at_ns: u64 = "End of the interval, since the start of this part of the session.",
+        length_ns: u64 = "Length of the interval.",
+        pkg_uj: Option<u64> = "Energy of the processor packages.",
+        dram_uj: Option<u64> = "Energy of memory.",
+        psys_uj: Option<u64> = "Energy of the platform.",
+        core_uj: Option<u64> = "Energy of the cores.",
+        uncore_uj: Option<u64> = "Energy of graphics and the like.",
+        wall_uj: Option<u64> = "Energy by a meter outside of the machine.",
     }
 }
 
@@ -230,10 +300,36 @@ row! {
         user_ns: Option<u64> = "User CPU time of all samples.",
         system_ns: Option<u64> = "System CPU time of all samples.",
         energy_status: String = "ok, or why there is no energy.",
+        energy_reason: String = "The same in a sentence.",
         energy_source: String = "Which meter.",
-        energy_pkg_uj: Option<u64> = "Package energy of the energy window.",
-        energy_dram_uj: Option<u64> = "DRAM energy of the energy window.",
-        model_uj: Option<f64> = "Energy from an arithmetic model: an estimate, never a measurement.",
+        energy_domain: String = "What the rates below are of: package, platform or wall.",
+        energy_windows: Option<u64> = "Energy windows that count.",
+        energy_window_ns: Option<u64> = "Their length together.",
+        energy_pkg_uj: Option<u64> = "Package energy of all energy windows, gross.",
+        energy_dram_uj: Option<u64> = "DRAM energy of all energy windows, gross.",
+        energy_psys_uj: Option<u64> = "Platform energy of all energy windows, gross; contains the packages.",
+        energy_wall_uj: Option<u64> = "Energy of all energy windows by a meter outside of the machine, gross.",
+        energy_idle_w: Option<f64> = "Idle power of the headline domain: mean of the windows before and after the session, in watts.",
+        energy_net_status: String = "ok, or why the net values should not be relied on.",
+        gross_w: Option<f64> = "Mean power of the headline domain in the windows, in watts (Hodges-Lehmann over windows).",
+        gross_w_lo: Option<f64> = "Lower end of its 95 % interval; empty below six windows.",
+        gross_w_hi: Option<f64> = "Upper end.",
+        gross_j_per_token: Option<f64> = "Joules of one token: gross energy of a window over its tokens.",
+        gross_j_per_token_lo: Option<f64> = "Lower end of its 95 % interval; empty below six windows.",
+        gross_j_per_token_hi: Option<f64> = "Upper end.",
+        net_j_per_token: Option<f64> = "The same with idle power times the length of the window taken away.",
+        net_j_per_token_lo: Option<f64> = "Lower end of its 95 % interval; the uncertainty of the idle power is not in it.",
+        net_j_per_token_hi: Option<f64> = "Upper end.",
+        gross_j_per_request: Option<f64> = "Joules of one call or prompt; for decode of a whole request, prompt included (from the prefill cell of the same model, kernel, threads and prompt).",
+        gross_j_per_request_lo: Option<f64> = "Lower end of its 95 % interval; for decode both parts in quadrature.",
+        gross_j_per_request_hi: Option<f64> = "Upper end.",
+        net_j_per_request: Option<f64> = "The same, net.",
+        edp_js: Option<f64> = "Energy-delay product: gross joules times seconds of one token, or of one call where a call has no tokens.",
+        edp_js_lo: Option<f64> = "Lower end of its 95 % interval; empty below six windows.",
+        edp_js_hi: Option<f64> = "Upper end.",
+        model_uj: Option<f64> = "Arithmetic of one token by a model of 7 nm adders and multipliers, in microjoules: an estimate, never a measurement, without memory and head.",
+        model_linear_uj: Option<f64> = "Part of it spent in the linears.",
+        model_attention_uj: Option<f64> = "Part of it spent in attention at the mean position; empty for single kernels.",
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::columns::Columns;
 use crate::session::SCHEMA;
-use crate::{Cell, FieldError, Measurement, PairRow, Session, SummaryRow, TokenRow};
+use crate::{
+    Cell, EnergyRow, FieldError, Measurement, PairRow, PowerRow, Session, SummaryRow, TokenRow,
+};
 
 /// Name of the session record.
 pub const SESSION_FILE: &str = "session.json";
@@ -102,6 +104,12 @@ impl Table for TokenRow {
 }
 impl Table for PairRow {
     const FILE: &'static str = "pairs.csv";
+}
+impl Table for EnergyRow {
+    const FILE: &'static str = "energy.csv";
+}
+impl Table for PowerRow {
+    const FILE: &'static str = "power.csv";
 }
 impl Table for SummaryRow {
     const FILE: &'static str = "summary.csv";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Plan;
+use crate::{EnergyFacts, Plan};
 
 /// The schema that this version writes.
 pub const SCHEMA: u32 = 1;
@@ -57,6 +57,8 @@ pub struct Session {
     pub evidence: BTreeMap<String, String>,
     /// Limits that were measured.
     pub probes: Vec<Probe>,
+    /// The meter, as the last part of the session found it.
+    pub energy: EnergyFacts,
     /// The plan.
     pub plan: Plan,
     /// How often the session was resumed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer};
 
+use crate::energy::{EnergySettings, EnergyText, RunText};
 use crate::shapes::{ModelShape, embedded_shape, shape_names, synthetic_shape};
 use crate::{Workload, duration::parse_duration};
 
@@ -388,10 +389,14 @@ fn seed() -> u64 {
 }
 
 /// The file as it is written.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
     suite: Head,
+    #[serde(default)]
+    run: RunText,
+    #[serde(default)]
+    energy: EnergyText,
     #[serde(default)]
     micro: Vec<Micro>,
     #[serde(default)]
@@ -401,7 +406,7 @@ struct Text {
 }
 
 /// What to measure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Suite {
     /// Part of the name of the run directory.
     pub name: String,
@@ -411,6 +416,8 @@ pub struct Suite {
     pub seed: u64,
     /// Time that the whole run may take; none: the default of two minutes.
     pub budget: Option<Duration>,
+    /// The energy pass.
+    pub energy: EnergySettings,
     /// Cells of single kernel calls.
     pub micro: Vec<Micro>,
     /// Cells of whole models.
@@ -435,11 +442,14 @@ impl Suite {
             .map(parse_duration)
             .transpose()
             .map_err(|error| value_error(file, "suite.budget", error))?;
+        let energy = EnergySettings::read(&raw.run, &raw.energy)
+            .map_err(|(key, message)| value_error(file, key, message))?;
         let suite = Self {
             name: raw.suite.name,
             description: raw.suite.description,
             seed: raw.suite.seed,
             budget,
+            energy,
             micro: raw.micro,
             generate: raw.generate,
             pair: raw.pair,

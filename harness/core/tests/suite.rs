@@ -1,5 +1,10 @@
 //! Suites: what is read, and that every mistake is named with file and key.
-use trit_core::{PairSubject, Selector, ShapeRef, Suite, ThreadCount, Workload};
+use std::time::Duration;
+
+use trit_core::{
+    EnergyMode, EnergySettings, MeterChoice, PairSubject, Selector, ShapeRef, Suite, ThreadCount,
+    Workload,
+};
 
 fn parse(text: &str) -> Result<Suite, String> {
     Suite::parse("my.toml", text).map_err(|error| error.to_string())
@@ -16,6 +21,14 @@ name = "mine"
 description = "All keys"
 seed = 9
 budget = "1m30s"
+[run]
+energy = true
+[energy]
+source = "powercap"
+window = "3s"
+windows = 4
+idle = "5s"
+budget = "40s"
 [[micro]]
 workloads = ["gemv-cold", "gemm"]
 kernels = ["available", "!best:2", "f16-dense-avx2"]
@@ -43,6 +56,18 @@ shapes = ["8x16"]
     .unwrap();
     assert_eq!((suite.name.as_str(), suite.seed), ("mine", 9));
     assert_eq!(suite.budget.unwrap().as_secs(), 90);
+    assert_eq!(
+        suite.energy,
+        EnergySettings {
+            mode: EnergyMode::All,
+            source: MeterChoice::Powercap,
+            window: Duration::from_secs(3),
+            windows: 4,
+            idle: Duration::from_secs(5),
+            budget: Duration::from_secs(40),
+            max_others: 0.02,
+        }
+    );
     let micro = &suite.micro[0];
     assert_eq!(micro.workloads, [Workload::GemvCold, Workload::Gemm]);
     assert_eq!(
@@ -92,7 +117,7 @@ fn a_mistake_is_named_with_its_place() {
         ),
         (
             "[[nano]]\n",
-            "unknown field `nano`, expected one of `suite`, `micro`, `generate`, `pair`",
+            "unknown field `nano`, expected one of `suite`, `run`, `energy`, `micro`, `generate`, `pair`",
         ),
         (
             "[suite]\nname = \"A b\"\n[[micro]]\nworkloads=[\"dispatch\"]\n",
@@ -114,6 +139,22 @@ fn a_mistake_is_named_with_its_place() {
         assert!(!error.contains('\n'), "{error}");
     }
     for (entry, want) in [
+        (
+            "[run]\nenergy = \"maybe\"\n",
+            "`maybe` is not one of auto true false",
+        ),
+        (
+            "[energy]\nsource = \"rapl\"\n",
+            "unknown variant `rapl`, expected one of `auto`, `perf`, `powercap`",
+        ),
+        (
+            "[energy]\nwindow = \"500ms\"\n",
+            "energy.window: is not in 1s..=10m",
+        ),
+        (
+            "[energy]\nwindows = 0\n",
+            "energy.windows: 0 is not in 1..=1000",
+        ),
         (
             "[[micro]]\nworkloads = [\"gemv\"]\n",
             "unknown variant `gemv`, expected one of `gemv-cold`",

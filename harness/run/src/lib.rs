@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod energy_plan;
 mod estimate;
 mod execute;
 mod host;
 mod inputs;
 mod limits;
+mod meter;
 mod outcome;
 pub mod pairing;
 mod planner;
@@ -23,9 +25,10 @@ mod survey;
 mod tasks;
 pub mod worker;
 
-pub use execute::{RunError, RunOptions, Timeouts, execute};
+pub use execute::{EnergyMeans, EnergyPass, RunError, RunOptions, Timeouts, execute};
 pub use inputs::digest_bytes;
 pub use limits::measure_limits;
+pub use meter::{Counts, EnergyMeter, MachineMeter, Reading, facts as energy_facts};
 pub use outcome::Outcome;
 pub use planner::{DEFAULT_BUDGET, Overrides, PlanContext, PlanError, plan};
 pub use process::{Worker, WorkerCommand, WorkerError};

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use trit_core::{
-    Cell, Generate, Micro, NOT_MEASURED, Pair, PairSubject, Plan, PlannedCell, PlannedPair,
-    Selector, Station, Status, Suite, ThreadCount, Workload, synthetic_shape,
+    Cell, EnergyMode, Generate, MeterChoice, Micro, NOT_MEASURED, Pair, PairSubject, Plan,
+    PlannedCell, PlannedPair, Selector, Station, Status, Suite, ThreadCount, Workload,
+    synthetic_shape,
 };
 
 use crate::budget::divide;
+use crate::energy_plan::choose;
 use crate::estimate::{Estimate, model_memory};
 use crate::protocol::KernelFacts;
 
@@ -36,6 +38,10 @@ pub struct Overrides {
     pub seed: Option<u64>,
     /// Only cells whose id contains this text.
     pub filter: Option<String>,
+    /// Whether there is an energy pass, instead of what the suite says.
+    pub energy: Option<EnergyMode>,
+    /// The meter instead of the suite's.
+    pub energy_source: Option<MeterChoice>,
 }
 
 /// What the planner has to know about the machine.
@@ -739,5 +745,9 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
     plan.pairs
         .retain(|pair| !stopped.contains(&pair.a) && !stopped.contains(&pair.b));
     divide(&mut plan);
+    let mut energy = suite.energy;
+    energy.mode = overrides.energy.unwrap_or(energy.mode);
+    energy.source = overrides.energy_source.unwrap_or(energy.source);
+    plan.energy = choose(&plan, &energy);
     Ok(plan)
 }

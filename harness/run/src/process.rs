@@ -175,7 +175,7 @@ impl Worker {
             stderr_end,
             hello: Hello::default(),
         };
-        let line = worker.line(timeout, interrupted)?;
+        let line = worker.line(timeout, interrupted, &mut || {})?;
         worker.hello = serde_json::from_str(&line)
             .map_err(|error| worker.protocol_error(&line, &error.to_string()))?;
         if worker.hello.protocol == 0 {
@@ -195,6 +195,20 @@ impl Worker {
         timeout: Duration,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Reply, WorkerError> {
+        self.ask_meanwhile(request, timeout, interrupted, &mut || {})
+    }
+
+    /// The same, and does something about 20 times a second while it waits.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_meanwhile(
+        &mut self,
+        request: &Request,
+        timeout: Duration,
+        interrupted: &dyn Fn() -> bool,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Reply, WorkerError> {
         let mut text = serde_json::to_string(request)
             .map_err(|error| WorkerError::Protocol(error.to_string()))?;
         text.push('\n');
@@ -207,7 +221,7 @@ impl Worker {
         if !sent {
             return Err(self.died());
         }
-        let line = self.line(timeout, interrupted)?;
+        let line = self.line(timeout, interrupted, meanwhile)?;
         match serde_json::from_str(&line) {
             Ok(Reply::Unknown) => Err(self.protocol_error(&line, "unknown reply")),
             Ok(reply) => Ok(reply),
@@ -219,6 +233,7 @@ impl Worker {
         &mut self,
         timeout: Duration,
         interrupted: &dyn Fn() -> bool,
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<String, WorkerError> {
         let mut left = timeout;
         loop {
@@ -240,6 +255,7 @@ impl Worker {
                         self.kill();
                         return Err(WorkerError::Timeout(timeout));
                     }
+                    meanwhile();
                 }
             }
         }

@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the protocol.
-pub const PROTOCOL: u32 = 1;
+/// The version of the protocol. Since 2 a worker can loop a cell ([`Request::Ready`], [`Request::Loop`],
+/// [`Request::EndLoop`]).
+pub const PROTOCOL: u32 = 2;
 
 /// The first line of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -146,6 +147,24 @@ pub enum Request {
         #[serde(default)]
         reset_peak: bool,
     },
+    /// Brings a cell to where a loop can start: warmed up, and for decode with a prompt in the cache, so that the loop
+    /// holds nothing but what the cell is about.
+    Ready {
+        /// The cell.
+        slot: u64,
+    },
+    /// Runs calls until at least that much time is over: what an energy meter is read around.
+    Loop {
+        /// The cell; it is ready.
+        slot: u64,
+        /// How long, at least.
+        at_least_ns: u64,
+    },
+    /// Gives the answers of the last calls of a loop.
+    EndLoop {
+        /// The cell.
+        slot: u64,
+    },
     /// Frees a cell.
     Close {
         /// The cell.
@@ -234,6 +253,10 @@ pub struct Opened {
     pub bytes_per_call: Option<u64>,
     /// Operations of one call, for models and the peak probe.
     pub ops_per_call: Option<u64>,
+    /// Weights of the ternary linears of a model.
+    pub linear_weights: Option<u64>,
+    /// Layers times query heads times their width, of a model.
+    pub attention_width: Option<u64>,
     /// Time of one call while the variant was chosen.
     pub call_ns: Option<f64>,
     /// Bytes of weights through which calls rotate.
@@ -295,6 +318,17 @@ pub enum Reply {
         #[serde(default)]
         tokens: Vec<Token>,
     },
+    /// To `Loop`.
+    Looped {
+        /// Times and evidence of the whole loop.
+        sample: Sample,
+    },
+    /// To `EndLoop`.
+    Answers {
+        /// The answers of the input sets that the last calls used.
+        #[serde(default)]
+        answers: Vec<Answer>,
+    },
     /// To `Reference`.
     Reference {
         /// The answers of every input set.
@@ -307,7 +341,7 @@ pub enum Reply {
         #[serde(default)]
         check: Option<String>,
     },
-    /// To `Expect`, `Close` and `Exit`.
+    /// To `Expect`, `Ready`, `Close` and `Exit`.
     Done,
     /// To anything.
     Failure {
@@ -352,6 +386,16 @@ mod tests {
             sums: vec![vec![-1, 2], vec![]],
         });
         round_trip(&Request::Reference { task, sums: true });
+        round_trip(&Request::Ready { slot: 1 });
+        round_trip(&Request::Loop {
+            slot: 1,
+            at_least_ns: 2_000_000_000,
+        });
+        round_trip(&Request::EndLoop { slot: 1 });
+        round_trip(&Reply::Looped {
+            sample: Sample::default(),
+        });
+        round_trip(&Reply::Answers { answers: vec![] });
         round_trip(&Request::Exit);
         round_trip(&Reply::Opened(Opened {
             weight_bits: Some(1.6),

@@ -12,6 +12,7 @@
 //! | `fake-garbage` | answers a slice with something that is no JSON |
 //! | `fake-unsupported`, `fake-large`, `fake-broken`, `fake-content` | refuses the cell, each with another kind of failure |
 //! | `fake-bounded` | wants the exact sums first, and is right once it has them |
+//! | `fake-loop-wrong`, `fake-loop-crash` | right answers in slices; wrong ones after a loop, or dies in it |
 //!
 //! The arguments `serve` (the real worker), `mute` (says nothing), `rude` (no hello), `no-reference` (cannot answer for the
 //! reference) and `absent` (ends at once) choose other workers.
@@ -24,7 +25,7 @@ use trit_run::protocol::{
     Answer, FailureKind, Hello, KernelFacts, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
 };
 
-const KERNELS: [&str; 18] = [
+const KERNELS: [&str; 20] = [
     "w2a8-naive-scalar",
     "fake-ok",
     "fake-ok-slow",
@@ -42,6 +43,8 @@ const KERNELS: [&str; 18] = [
     "fake-broken",
     "fake-content",
     "fake-bounded",
+    "fake-loop-wrong",
+    "fake-loop-crash",
     "fake-missing",
 ];
 
@@ -105,9 +108,18 @@ fn die(why: &str) -> ! {
     std::process::abort()
 }
 
+/// Time of one call.
+fn call_ns(kernel: &str) -> u64 {
+    if kernel == "fake-ok-slow" {
+        2_000
+    } else {
+        1_000
+    }
+}
+
 fn slice(slot: &mut Slot, iterations: u64) -> Option<Reply> {
     slot.slices += 1;
-    let mut call_ns = 1_000;
+    let call_ns = call_ns(&slot.task.kernel);
     let right = match slot.task.kernel.as_str() {
         "fake-crash" => die("a bad instruction"),
         "fake-picky" if slot.task.rows == 64 => die("not these rows"),
@@ -120,10 +132,6 @@ fn slice(slot: &mut Slot, iterations: u64) -> Option<Reply> {
         "fake-wrong" => false,
         "fake-late" => slot.slices < 5,
         "fake-bounded" => slot.expected,
-        "fake-ok-slow" => {
-            call_ns = 2_000;
-            true
-        }
         _ => true,
     };
     let silent = slot.task.kernel == "fake-silent";
@@ -204,6 +212,30 @@ fn main() {
                 if let Some(done) = slice(slots.entry(slot).or_default(), iterations) {
                     reply(&done);
                 }
+            }
+            Request::Ready { .. } => reply(&Reply::Done),
+            Request::Loop { slot, at_least_ns } => {
+                let slot = slots.entry(slot).or_default();
+                if slot.task.kernel == "fake-loop-crash" {
+                    die("a loop is too long");
+                }
+                let call_ns = call_ns(&slot.task.kernel);
+                let iterations = at_least_ns.div_ceil(call_ns);
+                reply(&Reply::Looped {
+                    sample: Sample {
+                        iterations,
+                        time_ns: call_ns * iterations,
+                        user_ns: Some(call_ns * iterations),
+                        system_ns: Some(0),
+                        ..Sample::default()
+                    },
+                });
+            }
+            Request::EndLoop { slot } => {
+                let kernel = slots.entry(slot).or_default().task.kernel.clone();
+                reply(&Reply::Answers {
+                    answers: answers(kernel != "fake-loop-wrong"),
+                });
             }
             Request::Close { slot } => {
                 slots.remove(&slot);

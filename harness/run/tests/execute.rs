@@ -11,7 +11,8 @@ use trit_core::{
 };
 use trit_measure::FakeClock;
 use trit_run::{
-    Outcome, PlanContext, RunOptions, Silent, Timeouts, WorkerCommand, execute, plan, survey,
+    EnergyPass, Outcome, PlanContext, RunOptions, Silent, Timeouts, WorkerCommand, execute, plan,
+    survey,
 };
 
 fn fake(mode: &str) -> WorkerCommand {
@@ -80,6 +81,7 @@ impl Run<'_> {
             timeouts: self.timeouts,
             interrupted: &interrupted,
             clock: &clock,
+            energy: EnergyPass::default(),
         };
         execute(options, &mut Silent).unwrap()
     }

@@ -311,6 +311,7 @@ threads = [1]
         timeouts: Timeouts::default(),
         interrupted: &|| false,
         clock: &clock,
+        energy: trit_run::EnergyPass::default(),
     };
     let outcome = execute(options, &mut Silent).unwrap();
     for cell in &outcome.cells {

@@ -69,13 +69,14 @@ impl Benches {
         bench.open.insert(cell.to_owned(), slot);
     }
 
-    /// Asks the worker `key`, starting it when there is none. After a failure of the worker itself there is none again.
+    /// Asks the worker `key`, starting it when there is none, and calls `meanwhile` now and then while it waits. After a failure of the worker itself there is none again.
     pub(super) fn ask(
         &mut self,
         key: &str,
         request: &Request,
         timeout: Duration,
         interrupted: &dyn Fn() -> bool,
+        meanwhile: &mut dyn FnMut(),
     ) -> Result<Reply, Trouble> {
         let bench = self.by_key.entry(key.to_owned()).or_default();
         let mut worker = if let Some(worker) = bench.worker.take() {
@@ -85,7 +86,7 @@ impl Benches {
             Worker::start(&self.command, self.start, interrupted)
                 .map_err(|error| trouble(&error))?
         };
-        match worker.ask(request, timeout, interrupted) {
+        match worker.ask_meanwhile(request, timeout, interrupted, meanwhile) {
             Ok(Reply::Failure { kind, message }) => {
                 bench.worker = Some(worker);
                 Err(failure(kind, message))

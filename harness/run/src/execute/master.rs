@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trit_core::{
-    Appender, Cell, Measurement, NOT_MEASURED, Plan, PlannedCell, PlannedPair, Probe, RunDirError,
-    Side, Station, Status, TokenRow, Workload, is_final,
+    Appender, Cell, EnergyFacts, Measurement, NOT_MEASURED, Plan, PlannedCell, PlannedPair, Probe,
+    RunDirError, Side, Station, Status, TokenRow, Workload, is_final,
 };
 
 use super::bench::{Benches, bench_key};
+use super::energy::Energy;
 use super::verify::{FirstAnswers, against_truth, check};
 use super::{Earlier, Item, RunOptions, Visited, measurement, planned_row, token_rows, unfinished};
 use crate::estimate::SLICE_NS;
@@ -47,7 +48,7 @@ impl From<RunDirError> for Trouble {
     }
 }
 
-fn stop(status: Status, reason: impl Into<String>) -> Trouble {
+pub(super) fn stop(status: Status, reason: impl Into<String>) -> Trouble {
     Trouble::Stop {
         status,
         reason: reason.into(),
@@ -57,12 +58,12 @@ fn stop(status: Status, reason: impl Into<String>) -> Trouble {
 
 /// What the master knows about a cell.
 #[derive(Debug)]
-struct State {
-    row: Cell,
+pub(super) struct State {
+    pub(super) row: Cell,
     task: Task,
-    station: Station,
-    setup: Duration,
-    slice: Duration,
+    pub(super) station: Station,
+    pub(super) setup: Duration,
+    pub(super) slice: Duration,
     truth: Option<Truth>,
     /// Calls of one slice.
     iterations: u64,
@@ -74,19 +75,20 @@ struct State {
 
 /// Carries a plan out.
 pub(super) struct Master<'a> {
-    options: RunOptions<'a>,
-    progress: &'a mut dyn Progress,
+    pub(super) options: RunOptions<'a>,
+    pub(super) progress: &'a mut dyn Progress,
     cells: Appender<Cell>,
     measurements: Appender<Measurement>,
     tokens: Appender<TokenRow>,
-    benches: Benches,
+    pub(super) benches: Benches,
     references: References,
     first: FirstAnswers,
     states: BTreeMap<String, State>,
     pairings: BTreeMap<usize, Pairing>,
     probes: Vec<Probe>,
     unusable_content: bool,
-    seed: u64,
+    pub(super) energy: Energy<'a>,
+    pub(super) seed: u64,
     threads: u64,
     start_ns: u64,
     expected_ns: u64,
@@ -98,8 +100,12 @@ impl<'a> Master<'a> {
         options: RunOptions<'a>,
         plan: &Plan,
         earlier: &Earlier,
+        part: u64,
         progress: &'a mut dyn Progress,
     ) -> Result<Self, RunDirError> {
+        let mut options = options;
+        let start_ns = options.clock.now_ns();
+        let pass = std::mem::take(&mut options.energy);
         let mut cells = options.dir.append::<Cell>()?;
         let states: BTreeMap<String, State> = plan
             .cells
@@ -125,6 +131,7 @@ impl<'a> Master<'a> {
             progress.finished(row);
         }
         let threads = plan.cells.iter().filter_map(|planned| planned.cell.threads);
+        let energy = Energy::new(&options.dir, pass, plan, part, start_ns)?;
         Ok(Self {
             measurements: options.dir.append()?,
             tokens: options.dir.append()?,
@@ -138,8 +145,9 @@ impl<'a> Master<'a> {
             unusable_content: false,
             seed: plan.seed,
             threads: threads.max().unwrap_or(1),
-            start_ns: options.clock.now_ns(),
-            expected_ns: plan.expected_ns,
+            start_ns,
+            expected_ns: plan.expected_ns.saturating_add(energy.expected_ns()),
+            energy,
             options,
             progress,
         })
@@ -159,6 +167,26 @@ impl<'a> Master<'a> {
         self.unusable_content
     }
 
+    pub(super) fn energy_facts(&self) -> EnergyFacts {
+        self.energy.facts()
+    }
+
+    /// Whether energy was required and a cell that counts has none.
+    pub(super) fn energy_missing(&self, plan: &Plan) -> bool {
+        self.energy.missing(plan, |id| self.may_count(id))
+    }
+
+    /// Time that windows and idle windows have taken.
+    pub(super) fn energy_spent_ns(&self) -> u64 {
+        self.energy.spent_ns()
+    }
+
+    /// Whether nothing speaks against a cell, so far.
+    pub(super) fn may_count(&self, id: &str) -> bool {
+        let state = self.states.get(id);
+        state.is_some_and(|state| !is_final(&state.row) || state.row.status == Status::Ok)
+    }
+
     pub(super) fn take_probes(&mut self) -> Vec<Probe> {
         std::mem::take(&mut self.probes)
     }
@@ -170,7 +198,7 @@ impl<'a> Master<'a> {
     }
 
     /// Ends the workers that no unfinished item needs.
-    pub(super) fn release(&mut self, items: &[Visited], plan: &Plan) {
+    pub(super) fn release(&mut self, items: &[Visited], plan: &Plan, wave: u64) {
         let key = |item: &Item| match item {
             Item::Pair(index) => plan.cell(&plan.pairs[*index].a),
             Item::Cell(id) => plan.cell(id),
@@ -180,6 +208,7 @@ impl<'a> Master<'a> {
             .filter(|visited| !visited.done)
             .filter_map(|visited| key(&visited.item))
             .map(|planned| bench_key(planned.station, &planned.cell))
+            .chain(self.energy.needs(plan, wave))
             .collect();
         for key in self.benches.keys() {
             if key != REFERENCE && !needed.contains(&key) {
@@ -188,15 +217,20 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn state(&mut self, id: &str) -> Result<&mut State, Trouble> {
+    pub(super) fn state(&mut self, id: &str) -> Result<&mut State, Trouble> {
         self.states
             .get_mut(id)
             .ok_or_else(|| stop(Status::Failed, format!("`{id}` is not a cell of the plan")))
     }
 
-    fn ask(&mut self, key: &str, request: &Request, timeout: Duration) -> Result<Reply, Trouble> {
+    pub(super) fn ask(
+        &mut self,
+        key: &str,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Reply, Trouble> {
         self.benches
-            .ask(key, request, timeout, self.options.interrupted)
+            .ask(key, request, timeout, self.options.interrupted, &mut || {})
     }
 
     /// What the reference says about a task.
@@ -230,7 +264,7 @@ impl<'a> Master<'a> {
     }
 
     /// The slot of a cell in the worker `key`, set up and verified when it was not.
-    fn open(&mut self, key: &str, id: &str) -> Result<u64, Trouble> {
+    pub(super) fn open(&mut self, key: &str, id: &str) -> Result<u64, Trouble> {
         if let Some(slot) = self.benches.slot(key, id) {
             return Ok(slot);
         }
@@ -290,6 +324,8 @@ impl<'a> Master<'a> {
         row.weight_bits = opened.weight_bits.or(row.weight_bits);
         row.bytes_per_call = opened.bytes_per_call.or(row.bytes_per_call);
         row.ops_per_call = opened.ops_per_call.or(row.ops_per_call);
+        row.linear_weights = opened.linear_weights.or(row.linear_weights);
+        row.attention_width = opened.attention_width.or(row.attention_width);
         state.load_ns = opened.load_ns;
         if matches!(row.workload, Workload::Read | Workload::Peak) {
             let probe = Probe {
@@ -350,7 +386,7 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn verify(&mut self, id: &str, answers: &[Answer]) -> Result<(), Trouble> {
+    pub(super) fn verify(&mut self, id: &str, answers: &[Answer]) -> Result<(), Trouble> {
         let state = self
             .states
             .get(id)
@@ -365,7 +401,7 @@ impl<'a> Master<'a> {
         result.map_err(|why| stop(Status::Wrong, why))
     }
 
-    fn fraction(&self) -> f64 {
+    pub(super) fn fraction(&self) -> f64 {
         let over = self.now_ns().saturating_sub(self.start_ns) as f64;
         (over / self.expected_ns.max(1) as f64).min(1.0)
     }
@@ -418,7 +454,7 @@ impl<'a> Master<'a> {
     }
 
     /// Trouble with a cell becomes its final row.
-    fn settle<T>(&mut self, id: &str, result: Result<T, Trouble>) -> Result<T, Trouble> {
+    pub(super) fn settle<T>(&mut self, id: &str, result: Result<T, Trouble>) -> Result<T, Trouble> {
         if let Err(Trouble::Stop {
             status,
             reason,
@@ -427,12 +463,19 @@ impl<'a> Master<'a> {
         {
             self.unusable_content |= content;
             let state = self.state(id)?;
+            let told = is_final(&state.row);
             state.row.status = *status;
             // One line, however much the worker said.
             state.row.reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
             let row = state.row.clone();
             self.cells.rows(std::slice::from_ref(&row))?;
-            self.progress.finished(&row);
+            if told {
+                // It was counted as done; what it lost in the energy pass is still told.
+                self.progress
+                    .note(&format!("{id}: {}: {}", row.status, row.reason));
+            } else {
+                self.progress.finished(&row);
+            }
         }
         result
     }
@@ -459,13 +502,7 @@ impl<'a> Master<'a> {
                 return Err(stop(Status::Skipped, "a side of the pair is gone"));
             }
         }
-        let subject = self.state(&ids[0])?;
-        let key = bench_key(subject.station, &subject.row);
-        let mut slots = [0; 2];
-        for (slot, id) in slots.iter_mut().zip(&ids) {
-            let opened = self.open(&key, id);
-            *slot = self.settle(id, opened)?;
-        }
+        let (key, slots) = self.open_pair(&ids)?;
         let iterations = [
             self.state(&ids[0])?.iterations,
             self.state(&ids[1])?.iterations,
@@ -513,6 +550,18 @@ impl<'a> Master<'a> {
             self.sampled(id)?;
         }
         Ok(spent)
+    }
+
+    /// Opens both sides in the worker of the first; gives that worker and their slots.
+    pub(super) fn open_pair(&mut self, ids: &[String; 2]) -> Result<(String, [u64; 2]), Trouble> {
+        let subject = self.state(&ids[0])?;
+        let key = bench_key(subject.station, &subject.row);
+        let mut slots = [0; 2];
+        for (slot, id) in slots.iter_mut().zip(ids) {
+            let opened = self.open(&key, id);
+            *slot = self.settle(id, opened)?;
+        }
+        Ok((key, slots))
     }
 
     /// The final row of a cell that has its samples.
@@ -596,6 +645,6 @@ fn no_reference(why: &str) -> Trouble {
     )
 }
 
-fn unexpected(reply: &Reply) -> Trouble {
+pub(super) fn unexpected(reply: &Reply) -> Trouble {
     stop(Status::Failed, format!("an unexpected reply: {reply:?}"))
 }

@@ -1,6 +1,7 @@
 //! Carries a plan out: waves of workers, rounds of visits, rows.
 
 mod bench;
+mod energy;
 mod master;
 mod verify;
 
@@ -8,14 +9,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trit_core::{
-    Cell, Measurement, NOT_MEASURED, Plan, PlannedPair, Rng, RunDir, RunDirError, SESSION_FILE,
-    Session, Station, Status, TokenRow, UNFINISHED, is_final,
+    Cell, EnergyWindow, Measurement, NOT_MEASURED, Plan, PlannedPair, Rng, RunDir, RunDirError,
+    SESSION_FILE, Session, Station, Status, TokenRow, UNFINISHED, is_final,
 };
 use trit_measure::Clock;
 
 use crate::outcome::Outcome;
 use crate::process::WorkerCommand;
 use crate::progress::Progress;
+pub use energy::{EnergyMeans, EnergyPass};
 use master::{Master, Trouble};
 
 /// How long a worker may take.
@@ -54,6 +56,8 @@ pub struct RunOptions<'a> {
     pub interrupted: &'a dyn Fn() -> bool,
     /// The clock of the budget; samples are timed in the workers.
     pub clock: &'a dyn Clock,
+    /// The energy pass.
+    pub energy: EnergyPass<'a>,
 }
 
 /// Why a run could not be recorded. What happens to cells is in their rows.
@@ -106,21 +110,18 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
     let earlier = earlier.unwrap_or_default();
     let plan = session.plan.clone();
     let deadline = options.clock.now_ns().saturating_add(plan.budget_ns);
-    let mut master = Master::new(options, &plan, &earlier, progress)?;
-    let mut interrupted = false;
-    for wave in 0..plan.waves() {
-        match run_wave(&mut master, &plan, &earlier, wave, deadline) {
-            // A stop became a row where it happened.
-            Ok(()) | Err(Trouble::Stop { .. }) => {}
-            Err(Trouble::Interrupted) => {
-                interrupted = true;
-                break;
-            }
-            Err(Trouble::Record(error)) => return Err(error.into()),
-        }
-    }
+    let mut master = Master::new(options, &plan, &earlier, session.resumed, progress)?;
+    let interrupted = match run_waves(&mut master, &plan, &earlier, deadline) {
+        Ok(()) => false,
+        Err(Trouble::Interrupted) => true,
+        Err(Trouble::Record(error)) => return Err(error.into()),
+        // A stop became a row where it happened.
+        Err(Trouble::Stop { .. }) => false,
+    };
     master.close();
     session.probes.extend(master.take_probes());
+    session.energy = master.energy_facts();
+    let energy_missing = master.energy_missing(&plan);
     let unusable_content = master.unusable_content();
     drop(master);
     dir.write_session(&session)?;
@@ -129,8 +130,30 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
         dir: dir.path().to_owned(),
         interrupted,
         unusable_content,
-        energy_missing: false,
+        energy_missing,
     })
+}
+
+/// Everything that is measured, in its order: idle power, wave after wave, idle power again.
+fn run_waves(
+    master: &mut Master<'_>,
+    plan: &Plan,
+    earlier: &Earlier,
+    deadline_ns: u64,
+) -> Result<(), Trouble> {
+    master.idle_window(plan, EnergyWindow::IdleBefore)?;
+    for wave in 0..plan.waves() {
+        // Time for energy is apart from the budget.
+        let left_ns = deadline_ns
+            .saturating_add(master.energy_spent_ns())
+            .saturating_sub(master.now_ns());
+        match run_wave(master, plan, earlier, wave, left_ns) {
+            Ok(()) | Err(Trouble::Stop { .. }) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    master.close();
+    master.idle_window(plan, EnergyWindow::IdleAfter)
 }
 
 /// What an earlier session left.
@@ -259,9 +282,8 @@ fn run_wave(
     plan: &Plan,
     earlier: &Earlier,
     wave: u64,
-    deadline_ns: u64,
+    left_ns: u64,
 ) -> Result<(), Trouble> {
-    let left_ns = deadline_ns.saturating_sub(master.now_ns());
     let mut items = items(master, plan, earlier, wave, factor(plan, wave, left_ns));
     let mut round = 0u64;
     while items.iter().any(|visited| !visited.done) {
@@ -282,11 +304,12 @@ fn run_wave(
             }
             if visited.done {
                 finish(master, plan, &items[at].item)?;
-                master.release(&items, plan);
+                master.release(&items, plan, wave);
             }
         }
         round += 1;
     }
+    master.energy_pass(plan, wave)?;
     master.close();
     Ok(())
 }

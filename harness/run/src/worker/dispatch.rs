@@ -107,6 +107,7 @@ macro_rules! region_subject {
 
             fn poison(&mut self) {
                 self.counts.poison();
+                self.regions = 0;
             }
 
             fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
@@ -116,7 +117,7 @@ macro_rules! region_subject {
                     $region;
                 }
                 let time_ns = MonotonicClock.now_ns() - start;
-                self.regions = iterations;
+                self.regions += iterations;
                 Ok(Done {
                     calls: iterations,
                     time_ns,

@@ -141,6 +141,7 @@ impl Engines {
             load_ns: fresh.then_some(loaded.load_ns),
             check: loaded.check,
             cursor: 0,
+            started: None,
             answers: Vec::new(),
         }))
     }
@@ -157,6 +158,8 @@ struct Request {
     load_ns: Option<u64>,
     check: String,
     cursor: usize,
+    /// Of a decode cell that is ready to loop: the input set that is in the cache, and the token after its prompt.
+    started: Option<(usize, u32)>,
     answers: Vec<Answer>,
 }
 
@@ -169,6 +172,15 @@ fn greedy(logits: &[f32]) -> u32 {
             if *logit > best.1 { (at, *logit) } else { best }
         });
     best.0 as u32
+}
+
+/// The answer of a request that generated these tokens.
+fn answer(set: usize, ids: &[u64]) -> Answer {
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    Answer {
+        set: set as u64,
+        digest: inputs::digest_bytes(&bytes),
+    }
 }
 
 impl Request {
@@ -211,17 +223,88 @@ impl Request {
             });
             before = now;
         }
-        let ids = tokens.iter().flat_map(|token| token.token.to_le_bytes());
-        self.answers.push(Answer {
-            set: set as u64,
-            digest: inputs::digest_bytes(&ids.collect::<Vec<u8>>()),
-        });
+        let ids: Vec<u64> = tokens.iter().map(|token| token.token).collect();
+        self.answers.push(answer(set, &ids));
         Ok(Done {
             // The first token belongs to the prompt.
             calls: tokens.len() as u64 - 1,
             time_ns: before - first_at,
             prepare_ns: None,
             tokens,
+        })
+    }
+
+    /// Prompts one after the other, without looking at their logits until the last.
+    fn loop_prompts(&mut self, at_least_ns: u64) -> Result<Done, Fault> {
+        let clock = MonotonicClock;
+        let start = clock.now_ns();
+        let mut calls = 0;
+        loop {
+            let set = self.cursor;
+            self.cursor = (set + 1) % INPUT_SETS;
+            self.session.truncate(self.depth);
+            let prompt = &self.prompts[set];
+            let logits = self
+                .session
+                .prefill(prompt)
+                .map_err(|error| fault(&error))?;
+            calls += 1;
+            let time_ns = clock.now_ns() - start;
+            if time_ns >= at_least_ns {
+                let digest = inputs::digest_floats(logits.iter().copied());
+                self.answers.push(Answer {
+                    set: set as u64,
+                    digest,
+                });
+                return Ok(Done {
+                    calls,
+                    time_ns,
+                    ..Done::default()
+                });
+            }
+        }
+    }
+
+    /// The tokens after one prompt, again and again: whole passes, so that the mean position is that of a request. The
+    /// prompt is not among them. Every pass has to give the same tokens.
+    fn loop_tokens(&mut self, at_least_ns: u64) -> Result<Done, Fault> {
+        let (set, first) = self
+            .started
+            .take()
+            .ok_or_else(|| Fault::failed("the cell is not ready to loop"))?;
+        let after_prompt = self.session.position();
+        let clock = MonotonicClock;
+        let start = clock.now_ns();
+        let mut ids: Vec<u64> = Vec::with_capacity(self.generated);
+        let mut calls = 0;
+        for pass in 0.. {
+            self.session.truncate(after_prompt);
+            let mut token = first;
+            for at in 0..self.generated {
+                if at > 0 {
+                    let logits = self.session.decode(token).map_err(|error| fault(&error))?;
+                    token = greedy(logits);
+                    calls += 1;
+                }
+                if pass == 0 {
+                    ids.push(u64::from(token));
+                } else if ids[at] != u64::from(token) {
+                    return Err(Fault::failed(format!(
+                        "pass {pass} gave {token} as token {at}, and the first pass {}",
+                        ids[at]
+                    )));
+                }
+            }
+            if clock.now_ns() - start >= at_least_ns {
+                break;
+            }
+        }
+        let time_ns = clock.now_ns() - start;
+        self.answers.push(answer(set, &ids));
+        Ok(Done {
+            calls,
+            time_ns,
+            ..Done::default()
         })
     }
 
@@ -245,6 +328,7 @@ impl Subject for Request {
     fn opened(&self) -> Opened {
         let spec = self.engine.layout().spec();
         let (bytes_per_call, ops) = self.amounts();
+        let config = self.engine.config();
         Opened {
             layout: spec.name.to_owned(),
             weight_bits: Some(spec.weight_bits),
@@ -252,6 +336,8 @@ impl Subject for Request {
             load_ns: self.load_ns,
             bytes_per_call,
             ops_per_call: Some(ops),
+            linear_weights: Some(config.linear_weights()),
+            attention_width: Some((config.layers * config.heads * config.head_dim) as u64),
             check: Some(self.check.clone()),
             ..Opened::default()
         }
@@ -264,6 +350,29 @@ impl Subject for Request {
     /// Logits belong to the session. Four prompts take turns, so those of the request before are no answer.
     fn poison(&mut self) {
         self.answers.clear();
+    }
+
+    /// A prompt, untimed: a warm-up of prefill, and where decode starts.
+    fn ready(&mut self) -> Result<(), Fault> {
+        self.poison();
+        let set = self.cursor;
+        self.session.truncate(self.depth);
+        let logits = self
+            .session
+            .prefill(&self.prompts[set])
+            .map_err(|error| fault(&error))?;
+        if self.job == Job::Decode {
+            self.started = Some((set, greedy(logits)));
+            self.cursor = (set + 1) % INPUT_SETS;
+        }
+        Ok(())
+    }
+
+    fn run_loop(&mut self, at_least_ns: u64) -> Result<Done, Fault> {
+        match self.job {
+            Job::Prefill => self.loop_prompts(at_least_ns),
+            _ => self.loop_tokens(at_least_ns),
+        }
     }
 
     fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {

@@ -19,12 +19,18 @@ use trit_measure::{
     Clock, Evidence, MonotonicClock, Team, default_threads, memory, reset_peak_rss,
 };
 
+use crate::pairing::iterations_for;
 use crate::protocol::{
     Answer, FailureKind, Hello, Job, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
 };
 use engine::Engines;
 use probe::Arenas;
 use weights::WeightStore;
+
+/// Calls of a loop between two looks at the clock take about this long.
+const LOOP_SLICE_NS: u64 = 50_000_000;
+/// No loop is longer.
+const MAX_LOOP_NS: u64 = 3_600_000_000_000;
 
 /// Why a request could not be met.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +104,33 @@ trait Subject {
     /// Runs `iterations` calls.
     fn slice(&mut self, iterations: u64) -> Result<Done, Fault>;
 
-    /// The answers of the input sets that the last slice used. Not timed.
+    /// Brings the subject to where a loop can start.
+    fn ready(&mut self) -> Result<(), Fault> {
+        self.warm_up(1)?;
+        self.poison();
+        Ok(())
+    }
+
+    /// Runs calls until `at_least_ns` are over. Nothing but the calls takes time worth speaking of.
+    fn run_loop(&mut self, at_least_ns: u64) -> Result<Done, Fault> {
+        let mut all = Done::default();
+        let mut iterations = 1;
+        while all.time_ns < at_least_ns {
+            let done = self.slice(iterations)?;
+            if done.calls == 0 {
+                return Err(Fault::failed("a loop without calls"));
+            }
+            all.calls += done.calls;
+            all.time_ns += done.time_ns;
+            // Long slices, the last of which ends soon after the time is over.
+            let left_ns = at_least_ns.saturating_sub(all.time_ns);
+            let call_ns = all.time_ns as f64 / all.calls as f64;
+            iterations = iterations_for(left_ns.min(LOOP_SLICE_NS), call_ns);
+        }
+        Ok(all)
+    }
+
+    /// The answers of the input sets that the last slice, or the last calls of the loop, used. Not timed.
     fn answers(&mut self) -> Result<Vec<Answer>, Fault>;
 }
 
@@ -204,6 +236,18 @@ impl Floor {
                     tokens,
                 })
             }
+            Request::Ready { slot } => {
+                self.subject(slot)?.ready()?;
+                Ok(Reply::Done)
+            }
+            Request::Loop { slot, at_least_ns } => {
+                let subject = self.subject(slot)?;
+                let (sample, _) = sample(|| subject.run_loop(at_least_ns.min(MAX_LOOP_NS)))?;
+                Ok(Reply::Looped { sample })
+            }
+            Request::EndLoop { slot } => Ok(Reply::Answers {
+                answers: self.subject(slot)?.answers()?,
+            }),
             Request::Close { slot } => {
                 self.subjects.remove(&slot);
                 self.shop.weights.release();
@@ -234,8 +278,15 @@ fn slice(
     subject.poison();
     subject.warm_up(warm_up)?;
     subject.poison();
+    let (mut sample, tokens) = sample(|| subject.slice(iterations))?;
+    sample.peak_rss_bytes = sample.peak_rss_bytes.filter(|_| was_reset);
+    Ok((sample, tokens))
+}
+
+/// What `calls` did, and what the system says about it.
+fn sample(calls: impl FnOnce() -> Result<Done, Fault>) -> Result<(Sample, Vec<Token>), Fault> {
     let before = Evidence::before();
-    let done = subject.slice(iterations)?;
+    let done = calls()?;
     let evidence = Evidence::after().since(&before);
     let cpu = evidence.cpu;
     let memory = memory();
@@ -254,7 +305,7 @@ fn slice(
         throttled_ns: evidence.throttled_ns,
         throttle_count: evidence.throttle_count,
         temperature_mc: evidence.temperature_mc,
-        peak_rss_bytes: memory.peak_rss_bytes.filter(|_| was_reset),
+        peak_rss_bytes: memory.peak_rss_bytes,
         rss_anon_bytes: memory.rss_anon_bytes,
         rss_file_bytes: memory.rss_file_bytes,
         rss_shmem_bytes: memory.rss_shmem_bytes,
