@@ -169,6 +169,22 @@ pub(crate) struct MeterArgs {
     pub(crate) energy_log: Option<PathBuf>,
 }
 
+/// The energy pass of a run.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct PassArgs {
+    /// Whether cells get energy windows after their latency is measured: auto (as many as the suite's energy budget holds), true
+    /// (all) or false [default: the suite's]
+    #[arg(long, value_name = "WHEN", value_parser = energy_mode)]
+    pub(crate) energy: Option<EnergyMode>,
+
+    /// Fail with exit code 6 before anything is timed when there is no energy meter
+    #[arg(long)]
+    pub(crate) require_energy: bool,
+
+    #[command(flatten)]
+    pub(crate) meter: MeterArgs,
+}
+
 fn meter_choice(text: &str) -> Result<MeterChoice, String> {
     text.parse()
 }

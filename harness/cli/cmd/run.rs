@@ -21,7 +21,7 @@ use trit_run::{
     Timeouts, WorkerCommand, WorkerError,
 };
 
-use crate::args::{FormatArg, MeterArgs, budget, energy_mode, thread_count};
+use crate::args::{FormatArg, PassArgs, budget, thread_count};
 use crate::cmd::file_failure;
 use crate::cmd::report::{record_failure, write_reports};
 use crate::exit::{Exit, Failure, Outcome};
@@ -94,17 +94,8 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     allow_debug: bool,
 
-    /// Whether cells get energy windows after their latency is measured: auto (as many as the suite's energy budget holds), true
-    /// (all) or false [default: the suite's]
-    #[arg(long, value_name = "WHEN", value_parser = energy_mode)]
-    energy: Option<EnergyMode>,
-
-    /// Fail with exit code 6 before anything is timed when there is no energy meter
-    #[arg(long)]
-    require_energy: bool,
-
     #[command(flatten)]
-    meter: MeterArgs,
+    energy: PassArgs,
 
     #[command(flatten)]
     format: FormatArg,
@@ -135,9 +126,7 @@ impl RunArgs {
             resume: None,
             list: false,
             allow_debug,
-            energy: None,
-            require_energy: false,
-            meter: MeterArgs::default(),
+            energy: PassArgs::default(),
             format,
             quiet: true,
         }
@@ -169,7 +158,7 @@ pub(crate) fn measure(args: &RunArgs) -> Measured {
 fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
     let suite = load_suite(&args.suite)?;
     let source = suite.energy.source;
-    let mode = args.energy.unwrap_or(suite.energy.mode);
+    let mode = args.energy.energy.unwrap_or(suite.energy.mode);
     let energy = open_energy(args, mode, source, suite.energy.max_others)?;
     check_kernels(&args.kernel)?;
     args.model.iter().try_for_each(|model| check_model(model))?;
@@ -204,8 +193,8 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
         budget: args.budget,
         seed: args.seed,
         filter: args.filter.clone(),
-        energy: args.energy,
-        energy_source: args.meter.choice(),
+        energy: args.energy.energy,
+        energy_source: args.energy.meter.choice(),
     };
     let context = PlanContext::of_machine(&machine, &survey, &suite, overrides);
     let mut plan = trit_run::plan(&suite, &context).map_err(|error| {
@@ -242,7 +231,7 @@ fn open_energy(
     max_others: f64,
 ) -> Result<Opened, Failure> {
     if mode == EnergyMode::Off {
-        if args.require_energy {
+        if args.energy.require_energy {
             return Err(Failure::usage(anyhow::anyhow!(
                 "--require-energy, and the energy pass is off; hint: add --energy true"
             )));
@@ -255,14 +244,14 @@ fn open_energy(
         return Ok((facts, None));
     }
     // A list measures nothing, but a wrong flag is told all the same.
-    args.meter.source(source)?;
-    args.meter.sysfs.roots()?;
+    args.energy.meter.source(source)?;
+    args.energy.meter.sysfs.roots()?;
     if args.list {
         return Ok((EnergyFacts::default(), None));
     }
-    match args.meter.open(source, Some(max_others))? {
+    match args.energy.meter.open(source, Some(max_others))? {
         Ok((meter, facts)) => Ok((facts, Some(meter))),
-        Err(facts) if args.require_energy => Err(meter::missing(&facts)),
+        Err(facts) if args.energy.require_energy => Err(meter::missing(&facts)),
         Err(facts) => {
             say(&format!("no energy: {}", meter::told(&facts)));
             Ok((facts, None))
@@ -323,7 +312,7 @@ fn carry_out(
             energy: EnergyPass {
                 facts,
                 means,
-                required: args.require_energy,
+                required: args.energy.require_energy,
             },
         },
         &mut bar,

@@ -366,6 +366,17 @@ row! {
     }
 }
 
+impl EnergyRow {
+    /// What rates are computed of, and its amount in microjoules: the packages; where they have no meter the platform; else what
+    /// was measured outside of the machine.
+    pub fn headline(&self) -> Option<(&'static str, u64)> {
+        let of = |name, amount: Option<u64>| amount.map(|uj| (name, uj));
+        of("package", self.pkg_uj)
+            .or_else(|| of("platform", self.psys_uj))
+            .or_else(|| of("wall", self.wall_uj))
+    }
+}
+
 /// One line of `summary.csv`: keys, then results.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SummaryRow {

@@ -32,7 +32,7 @@ pub(crate) fn choose(plan: &Plan, settings: &EnergySettings) -> EnergyPlan {
     let may = |planned: &&PlannedCell| {
         planned.cell.reason == NOT_MEASURED && !planned.cell.subject.starts_with("probe:")
     };
-    let known = |id: &str| plan.cell(id).filter(may).is_some();
+    let known = |id: &str| plan.cell(id).as_ref().is_some_and(may);
     let windows = settings.windows;
     let mut spent = 0u64;
     let mut holds = |cost: u64| {

@@ -1,6 +1,6 @@
 //! The energy pass: cells in a loop while a meter is read, apart from the slices whose latency is recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trit_core::{
@@ -46,7 +46,9 @@ pub(super) struct EarlierEnergy {
     /// Blocks of each pair (by both ids, subject first).
     blocks: BTreeMap<(String, String), u64>,
     /// Cells that have a row.
-    known: BTreeMap<String, ()>,
+    known: BTreeSet<String>,
+    /// Cells of which an amount was recorded.
+    measured: BTreeSet<String>,
 }
 
 impl EarlierEnergy {
@@ -57,6 +59,9 @@ impl EarlierEnergy {
         }
         for row in dir.read::<EnergyRow>()? {
             if row.window == EnergyWindow::Cell {
+                if row.headline().is_some() {
+                    earlier.measured.insert(row.cell.clone());
+                }
                 if row.pair.is_empty() {
                     let count = earlier.windows.entry(row.cell.clone()).or_default();
                     *count = (row.round + 1).max(*count);
@@ -66,7 +71,7 @@ impl EarlierEnergy {
                     *count = (row.block + 1).max(*count);
                 }
             }
-            earlier.known.insert(row.cell, ());
+            earlier.known.insert(row.cell);
         }
         Ok(earlier)
     }
@@ -91,7 +96,7 @@ pub(super) struct Energy<'a> {
     /// Power of the idle window before.
     idle_w: Option<f64>,
     /// Cells of which an amount was recorded, in this part or an earlier one.
-    measured: BTreeMap<String, ()>,
+    measured: BTreeSet<String>,
     start_ns: u64,
     spent_ns: u64,
 }
@@ -117,22 +122,16 @@ impl<'a> Energy<'a> {
             Some(_) if plan.energy.mode != EnergyMode::Off => Some(dir.append()?),
             _ => None,
         };
-        let measured = earlier
-            .windows
-            .keys()
-            .chain(earlier.blocks.keys().map(|(cell, _)| cell))
-            .map(|cell| (cell.clone(), ()))
-            .collect();
         let mut energy = Self {
             pass,
             plan: plan.energy.clone(),
             part,
             rows: dir.append()?,
             power,
-            earlier,
             pairings: BTreeMap::new(),
             idle_w: None,
-            measured,
+            measured: earlier.measured.clone(),
+            earlier,
             start_ns,
             spent_ns: 0,
         };
@@ -180,7 +179,7 @@ impl<'a> Energy<'a> {
         let mut rows = Vec::new();
         for planned in &plan.cells {
             let cell = &planned.cell;
-            if cell.reason != NOT_MEASURED || self.earlier.known.contains_key(&cell.cell) {
+            if cell.reason != NOT_MEASURED || self.earlier.known.contains(&cell.cell) {
                 continue;
             }
             let chosen =
@@ -229,7 +228,7 @@ impl<'a> Energy<'a> {
             .flat_map(|pair| [&pair.a, &pair.b]);
         let mut chosen = plan.energy.cells.iter().chain(sides);
         self.pass.means.is_none()
-            || chosen.any(|cell| ok(cell) && !self.measured.contains_key(cell.as_str()))
+            || chosen.any(|cell| ok(cell) && !self.measured.contains(cell.as_str()))
     }
 
     /// The workers that the pass needs in a wave, by the keys of their benches.
@@ -602,7 +601,7 @@ impl Master<'_> {
     fn cell_row(&mut self, id: &str, taken: &Taken) -> Result<EnergyRow, Trouble> {
         let tokens_per_call = tokens_per_call(&self.state(id)?.row);
         if taken.reading.counts.headline().is_some() {
-            self.energy.measured.insert(id.to_owned(), ());
+            self.energy.measured.insert(id.to_owned());
         }
         let iterations = taken.sample.as_ref().map(|sample| sample.iterations);
         Ok(EnergyRow {

@@ -112,11 +112,10 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
     let deadline = options.clock.now_ns().saturating_add(plan.budget_ns);
     let mut master = Master::new(options, &plan, &earlier, session.resumed, progress)?;
     let interrupted = match run_waves(&mut master, &plan, &earlier, deadline) {
-        Ok(()) => false,
+        // A stop became a row where it happened.
+        Ok(()) | Err(Trouble::Stop { .. }) => false,
         Err(Trouble::Interrupted) => true,
         Err(Trouble::Record(error)) => return Err(error.into()),
-        // A stop became a row where it happened.
-        Err(Trouble::Stop { .. }) => false,
     };
     master.close();
     session.probes.extend(master.take_probes());
