@@ -2,7 +2,7 @@
 //! `cargo run -p trit-measure --example fake_powercap -- DIR package-0=30 package-0/dram=4 psys=50`.
 //!
 //! Writes a powercap tree below `DIR` whose counters advance by the given watts in real time; `--sysfs-root DIR` then
-//! finds it. Prints `ready`; a line `package-0=45` on its standard input changes a power. At the end of the input it
+//! finds it. `DIR` is best below `/dev/shm`, where replacing a file is quick. Prints `ready`; a line `package-0=45` on its standard input changes a power. At the end of the input it
 //! prints what it injected, a line `DOMAIN MICROJOULES` each.
 
 use std::io::{self, BufRead, Write};

@@ -70,4 +70,6 @@ mod external_tests;
 #[cfg(test)]
 mod meter_tests;
 #[cfg(test)]
+mod method_tests;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Meters made of files.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use super::powercap::{Files, System};
@@ -34,6 +34,19 @@ impl Tree {
         self.file(format!("{zone}/name"), &format!("{name}\n"))
             .file(format!("{zone}/energy_uj"), &format!("{energy}\n"))
             .file(format!("{zone}/max_energy_range_uj"), "262143328850\n")
+    }
+
+    /// Changes what a counter shows.
+    pub(super) fn set(&self, id: &str, energy: impl ToString + Copy) {
+        let path = self.roots.sys.join("class/powercap").join(id);
+        // Without emptying the file first, which makes some file systems write to the disk.
+        let mut file = fs::File::options()
+            .write(true)
+            .open(path.join("energy_uj"))
+            .unwrap();
+        let text = energy.to_string();
+        file.write_all(text.as_bytes()).unwrap();
+        file.set_len(text.len() as u64).unwrap();
     }
 
     fn headline(&self) -> Vec<String> {
