@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use trit_measure::energy::{self, EnergyStatus};
-use trit_measure::{Cgroup, Machine, Memory, Pss, Roots, SystemTimes, columns, share};
+use trit_measure::energy::{self, EnergyStatus, Meter, MeterOptions};
+use trit_measure::{Cgroup, FakeClock, Machine, Memory, Pss, Roots, SystemTimes, columns, share};
 
 /// Files that are read, relative to the root of the tree.
 const FILES: &[&str] = &[
@@ -30,6 +30,10 @@ const FILES: &[&str] = &[
     "sys/class/powercap/intel-rapl:0/name",
     "sys/class/powercap/intel-rapl:0/energy_uj",
     "sys/class/powercap/intel-rapl:0/max_energy_range_uj",
+    "sys/class/hwmon/hwmon0/name",
+    "sys/class/hwmon/hwmon0/energy1_label",
+    "sys/class/hwmon/hwmon0/energy1_input",
+    "sys/class/hwmon/hwmon0/power1_input",
 ];
 
 /// Something like what stands in such files, or anything else.
@@ -44,6 +48,7 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
         "(processor|flags|model|cpu MHz|CPU part)[ \t]*:[ \ta-z0-9x.]{0,20}",
         "(throttled_usec|throttled_time) [0-9]{1,21}",
         "(package-[0-9]{1,12}(-die-[0-9]{0,12})?|psys|dram|max|always \\[madvise\\]|[0-9]{1,22}[KMG])",
+        "(amd_energy|fam15h_power|E(socket|core)[0-9]{1,12})",
         "\\PC{0,20}",
     ];
     prop_oneof![
@@ -136,5 +141,73 @@ proptest! {
         prop_assert_eq!(probe.status == EnergyStatus::Ok, probe.source.is_some());
         prop_assert!(!probe.reason.is_empty());
         prop_assert_eq!(probe.status == EnergyStatus::Ok, probe.remedy.is_none());
+    }
+}
+
+/// What the domains of one package use, in microjoules: cores, the rest of it, memory.
+fn package() -> impl Strategy<Value = (u64, u64, u64)> {
+    (1u64..60_000_000, 0u64..40_000_000, 0u64..20_000_000)
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn the_headline_is_the_packages_and_fits_into_the_platform(
+        packages in prop::collection::vec(package(), 1..5),
+        rest in 0u64..50_000_000,
+        starts in prop::collection::vec(0u64..262_143_328_850, 17),
+        psys_first in any::<bool>(),
+        twice in any::<bool>(),
+    ) {
+        const RANGE: u64 = 262_143_328_850;
+        let dir = tempfile::tempdir()?;
+        let class = dir.path().join("sys/class/powercap");
+        let mut next_start = starts.iter().copied();
+        let mut counters = Vec::new();
+        let mut add = |id: String, name: &str, used: u64| -> std::io::Result<()> {
+            let zone = class.join(id);
+            let start = next_start.next().unwrap_or(0);
+            std::fs::create_dir_all(&zone)?;
+            std::fs::write(zone.join("name"), name)?;
+            std::fs::write(zone.join("energy_uj"), start.to_string())?;
+            std::fs::write(zone.join("max_energy_range_uj"), RANGE.to_string())?;
+            counters.push((zone.join("energy_uj"), (start + used) % RANGE));
+            Ok(())
+        };
+        let of_package = |&(core, uncore, _): &(u64, u64, u64)| core + uncore;
+        let headline: u64 = packages.iter().map(of_package).sum();
+        let dram: u64 = packages.iter().map(|used| used.2).sum();
+        let platform = headline + dram + rest;
+        let psys = if psys_first { 0 } else { packages.len() };
+        add(format!("intel-rapl:{psys}"), "psys", platform)?;
+        for (n, used) in packages.iter().enumerate() {
+            let id = n + usize::from(psys_first);
+            add(format!("intel-rapl:{id}"), &format!("package-{n}"), of_package(used))?;
+            add(format!("intel-rapl:{id}:0"), "core", used.0)?;
+            add(format!("intel-rapl:{id}:1"), "dram", used.2)?;
+        }
+        if twice {
+            add("intel-rapl-mmio:0".to_owned(), "package-0", of_package(&packages[0]))?;
+        }
+        let clock = std::sync::Arc::new(FakeClock::new(0));
+        let options = MeterOptions {
+            clock: std::sync::Arc::clone(&clock) as std::sync::Arc<dyn trit_measure::Clock>,
+            busy_probe: false,
+            ..MeterOptions::default()
+        };
+        let mut meter = Meter::open(&Roots::under(dir.path()), &options)
+            .map_err(|probe| TestCaseError::fail(probe.reason))?;
+        meter.begin();
+        for (path, end) in counters {
+            std::fs::write(path, end.to_string())?;
+        }
+        clock.advance(1_000_000_000);
+        let energy = meter.end();
+        prop_assert_eq!(energy.status, EnergyStatus::Ok, "{:?}", energy);
+        prop_assert_eq!(energy.package_uj, Some(headline));
+        prop_assert_eq!(energy.dram_uj, Some(dram));
+        prop_assert_eq!(energy.psys_uj, Some(platform));
+        prop_assert!(energy.package_uj <= energy.psys_uj);
     }
 }
