@@ -6,58 +6,35 @@
 
 use std::ops::Range;
 
-use trit_kernel::{Activations, GemmArgs, Kernel, KernelInfo, Unavailable};
+use trit_kernel::{Activations, Cpu, GemmArgs, Kernel, KernelInfo, Unavailable};
 
+use crate::nibble::Bytes;
 use crate::tables::{MAX_BLOCKS, Table, Tables, block_bytes, layout};
-use crate::view::{LANES, Sums, View, chunks, probe};
+use crate::view::{LANES, View, chunks, probe};
 
 /// Blocks of a panel of several tokens: with four tokens, 40 KiB of tables. At 20 blocks pairs ran at 0.93 of the speed, at 10
 /// blocks at 0.75; 80 made no difference.
 const PANEL_BLOCKS: usize = 40;
 /// Most tokens of a panel.
-const MAX_TOKENS: usize = 4;
+const TOKENS: usize = 4;
 
 /// Row groups that one token reads in turn, a quarter of the call apart: one stream alone does not keep the memory busy.
-pub(crate) const STREAMS: usize = 4;
-
-/// What differs between the instruction sets. A value is the proof that the instruction set is there.
-pub(crate) trait Method: Copy + Send + Sync + 'static {
-    /// Most tokens of a panel, at most four.
-    const TOKENS: usize;
-
-    /// Writes the tables of one token.
-    fn build<const W: usize>(self, acts: &[i8], out: &mut [Tables]);
-
-    /// `sums[t][r] += Σ weight · act` over some blocks of a row group, at most [`MAX_BLOCKS`], for 1 to `TOKENS` tokens.
-    ///
-    /// # Panics
-    /// When the lengths do not fit.
-    fn group<const W: usize>(self, weights: &[u8], tokens: &[&[Tables]], sums: &mut [Sums]);
-
-    /// The same for one token and [`STREAMS`] row groups, block by block in turn.
-    ///
-    /// # Panics
-    /// When the lengths do not fit.
-    fn streams<const W: usize>(
-        self,
-        weights: [&[u8]; STREAMS],
-        tables: &[Tables],
-        sums: &mut [Sums; STREAMS],
-    );
-}
+const STREAMS: usize = 4;
 
 /// A look-up kernel for indices of `W` weights.
-struct Lut<M, const W: usize> {
-    method: M,
+struct Lut<B, const W: usize> {
+    bytes: B,
     info: &'static KernelInfo,
 }
 
 /// Opens a kernel after a probe.
-pub(crate) fn open<M: Method, const W: usize>(
-    method: M,
+pub(crate) fn open<B: Bytes, const W: usize>(
+    cpu: Cpu,
     info: &'static KernelInfo,
 ) -> Result<Box<dyn Kernel>, Unavailable> {
-    let kernel = Lut::<M, W> { method, info };
+    cpu.check(info.isa)?;
+    let bytes = B::open(cpu).ok_or(Unavailable::Missing(B::ISA))?;
+    let kernel = Lut::<B, W> { bytes, info };
     if probe(&kernel) {
         Ok(Box::new(kernel))
     } else {
@@ -65,7 +42,7 @@ pub(crate) fn open<M: Method, const W: usize>(
     }
 }
 
-impl<M: Method, const W: usize> Lut<M, W> {
+impl<B: Bytes, const W: usize> Lut<B, W> {
     /// The tables of a token, block by block.
     fn tables<'a>(args: &GemmArgs<'a>, token: usize) -> &'a [Tables] {
         let (tables, _) = args
@@ -76,7 +53,7 @@ impl<M: Method, const W: usize> Lut<M, W> {
     }
 }
 
-impl<M: Method, const W: usize> Kernel for Lut<M, W> {
+impl<B: Bytes, const W: usize> Kernel for Lut<B, W> {
     fn info(&self) -> &'static KernelInfo {
         self.info
     }
@@ -100,7 +77,7 @@ impl<M: Method, const W: usize> Kernel for Lut<M, W> {
         for (token, out) in groups.zip(out.chunks_exact_mut(bytes)) {
             let (tables, _) = out.as_chunks_mut::<{ size_of::<Table>() }>();
             let (tables, _) = tables.as_chunks_mut();
-            self.method.build::<W>(activations.row(token), tables);
+            self.bytes.build::<W>(activations.row(token), tables);
         }
     }
 
@@ -118,7 +95,7 @@ impl<M: Method, const W: usize> Kernel for Lut<M, W> {
     }
 }
 
-impl<M: Method, const W: usize> Lut<M, W> {
+impl<B: Bytes, const W: usize> Lut<B, W> {
     fn gemv(&self, args: &mut GemmArgs<'_>) {
         let view = View::new(args, block_bytes::<W>());
         let tables = Self::tables(args, args.tokens.start);
@@ -129,7 +106,8 @@ impl<M: Method, const W: usize> Lut<M, W> {
                 let group = |s: usize| view.groups.start + i + s * part;
                 let mut sums = [[0; LANES]; STREAMS];
                 let weights = std::array::from_fn(|s| view.weights(group(s), &columns));
-                self.method.streams::<W>(weights, tables, &mut sums);
+                self.bytes
+                    .pass::<W, 1, STREAMS>(weights, [tables], &mut sums);
                 for (s, sums) in sums.iter().enumerate() {
                     view.add(args.out, group(s), 0, sums, columns.start == 0);
                 }
@@ -137,7 +115,7 @@ impl<M: Method, const W: usize> Lut<M, W> {
             for group in view.groups.start + part * STREAMS..view.groups.end {
                 let mut sums = [[0; LANES]];
                 let weights = view.weights(group, &columns);
-                self.method.group::<W>(weights, &[tables], &mut sums);
+                self.bytes.pass::<W, 1, 1>([weights], [tables], &mut sums);
                 view.add(args.out, group, 0, &sums[0], columns.start == 0);
             }
         }
@@ -145,19 +123,24 @@ impl<M: Method, const W: usize> Lut<M, W> {
 
     fn panels(&self, args: &mut GemmArgs<'_>) {
         let view = View::new(args, block_bytes::<W>());
-        for tokens in chunks(args.tokens.clone(), M::TOKENS) {
+        for tokens in chunks(args.tokens.clone(), TOKENS) {
             let line = tokens.start - args.tokens.start;
             for columns in chunks(0..view.blocks, PANEL_BLOCKS) {
-                let mut tables: [&[Tables]; MAX_TOKENS] = [&[]; MAX_TOKENS];
+                let mut tables: [&[Tables]; TOKENS] = [&[]; TOKENS];
                 for (tables, token) in tables.iter_mut().zip(tokens.clone()) {
                     *tables = &Self::tables(args, token)[columns.clone()];
                 }
                 for group in view.groups.clone() {
-                    let mut sums = [[0; LANES]; MAX_TOKENS];
+                    let mut sums = [[0; LANES]; TOKENS];
                     let sums = &mut sums[..tokens.len()];
                     let weights = view.weights(group, &columns);
-                    self.method
-                        .group::<W>(weights, &tables[..tokens.len()], sums);
+                    match tables[..tokens.len()] {
+                        [a] => self.bytes.pass::<W, 1, 1>([weights], [a], sums),
+                        [a, b] => self.bytes.pass::<W, 2, 1>([weights], [a, b], sums),
+                        [a, b, c] => self.bytes.pass::<W, 3, 1>([weights], [a, b, c], sums),
+                        [a, b, c, d] => self.bytes.pass::<W, 4, 1>([weights], [a, b, c, d], sums),
+                        _ => unreachable!("panel of {} tokens", tokens.len()),
+                    }
                     for (t, sums) in sums.iter().enumerate() {
                         view.add(args.out, group, line + t, sums, columns.start == 0);
                     }
@@ -165,20 +148,4 @@ impl<M: Method, const W: usize> Lut<M, W> {
             }
         }
     }
-}
-
-/// The blocks of a call of [`Method::group`].
-///
-/// # Panics
-/// When the lengths do not fit: the kernels' inner loops rely on it.
-pub(crate) fn checked_blocks<const W: usize>(
-    weights: &[u8],
-    tokens: &[&[Tables]],
-    sums: &[Sums],
-) -> usize {
-    let blocks = weights.len() / block_bytes::<W>();
-    assert_eq!(weights.len(), blocks * block_bytes::<W>());
-    assert!(tokens.iter().all(|tables| tables.len() == blocks));
-    assert!(blocks <= MAX_BLOCKS && sums.len() == tokens.len());
-    blocks
 }

@@ -7,26 +7,32 @@
 //! | `w1.67a8-lut3-avx2` | [`LayoutId::L3R64`] | triplets, 14 sums a table and a sign, `vpshufb` |
 //! | `w2a8-lut2-avx512` | [`LayoutId::L2R64`] | the same on 512 bits |
 //! | `w1.67a8-lut3-avx512` | [`LayoutId::L3R64`] | the same on 512 bits |
+//! | `w2a8-lut2-neon` | [`LayoutId::L2R64`] | the same on 128 bits, `tbl` |
+//! | `w1.67a8-lut3-neon` | [`LayoutId::L3R64`] | the same on 128 bits, `tbl` |
 //! | `w2a8-lut4-avx512vbmi` | [`LayoutId::L4R64`] | quads, 81 sums a table, `vpermi2b` |
 //! | `w1.6a8-lut5-avx512vbmi` | [`LayoutId::L5R64`] | quints, 122 sums a table and a sign, `vpermi2b` |
 //!
 //! All are exact for any shape: see the modules `tables` and `wide` for how a sum of ten bits and more goes through bytes.
 //! The crate may import `trit-kernel` alone. On other architectures every kernel is listed and unavailable.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod groups;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod nibble;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tables;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod view;
 #[cfg(target_arch = "x86_64")]
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
-use trit_kernel::{Accuracy, Family, Isa, KernelEntry, KernelInfo, LayoutId};
+use trit_kernel::{
+    Accuracy, Cpu, Family, Isa, Kernel, KernelEntry, KernelInfo, LayoutId, Unavailable,
+};
 
 const fn info(
     id: &'static str,
@@ -83,6 +89,19 @@ static LUT5_VBMI: KernelInfo = info(
     "table look-up of quints and a sign by vpermi2b, 64 rows a register",
 );
 
+static LUT2_NEON: KernelInfo = info(
+    "w2a8-lut2-neon",
+    Isa::Neon,
+    &[LayoutId::L2R64],
+    "table look-up of pairs by tbl",
+);
+static LUT3_NEON: KernelInfo = info(
+    "w1.67a8-lut3-neon",
+    Isa::Neon,
+    &[LayoutId::L3R64],
+    "table look-up of triplets and a sign by tbl",
+);
+
 /// `w2a8-lut2-avx2`.
 pub const LUT2_AVX2_ENTRY: KernelEntry = KernelEntry {
     info: &LUT2_AVX2,
@@ -119,6 +138,18 @@ pub const LUT5_VBMI_ENTRY: KernelEntry = KernelEntry {
     open: open::lut5_vbmi,
 };
 
+/// `w2a8-lut2-neon`.
+pub const LUT2_NEON_ENTRY: KernelEntry = KernelEntry {
+    info: &LUT2_NEON,
+    open: open::lut2_neon,
+};
+
+/// `w1.67a8-lut3-neon`.
+pub const LUT3_NEON_ENTRY: KernelEntry = KernelEntry {
+    info: &LUT3_NEON,
+    open: open::lut3_neon,
+};
+
 /// The kernels of this crate.
 pub const ENTRIES: &[KernelEntry] = &[
     LUT2_AVX2_ENTRY,
@@ -127,34 +158,35 @@ pub const ENTRIES: &[KernelEntry] = &[
     LUT3_AVX512_ENTRY,
     LUT4_VBMI_ENTRY,
     LUT5_VBMI_ENTRY,
+    LUT2_NEON_ENTRY,
+    LUT3_NEON_ENTRY,
 ];
 
 #[cfg(target_arch = "x86_64")]
 mod open {
     use trit_kernel::{Cpu, Kernel, Unavailable};
 
-    use crate::avx2::Avx2;
-    use crate::avx512::Avx512;
     use crate::groups::open;
     use crate::tables::{PAIRS, TRIPLETS};
     use crate::wide::{self, QUADS, QUINTS};
+    use crate::x86::{Avx2, Avx512};
 
     type Opened = Result<Box<dyn Kernel>, Unavailable>;
 
     pub(super) fn lut2_avx2(cpu: Cpu) -> Opened {
-        open::<Avx2, PAIRS>(Avx2::detect(cpu)?, &crate::LUT2_AVX2)
+        open::<Avx2, PAIRS>(cpu, &crate::LUT2_AVX2)
     }
 
     pub(super) fn lut3_avx2(cpu: Cpu) -> Opened {
-        open::<Avx2, TRIPLETS>(Avx2::detect(cpu)?, &crate::LUT3_AVX2)
+        open::<Avx2, TRIPLETS>(cpu, &crate::LUT3_AVX2)
     }
 
     pub(super) fn lut2_avx512(cpu: Cpu) -> Opened {
-        open::<Avx512, PAIRS>(Avx512::detect(cpu)?, &crate::LUT2_AVX512)
+        open::<Avx512, PAIRS>(cpu, &crate::LUT2_AVX512)
     }
 
     pub(super) fn lut3_avx512(cpu: Cpu) -> Opened {
-        open::<Avx512, TRIPLETS>(Avx512::detect(cpu)?, &crate::LUT3_AVX512)
+        open::<Avx512, TRIPLETS>(cpu, &crate::LUT3_AVX512)
     }
 
     pub(super) fn lut4_vbmi(cpu: Cpu) -> Opened {
@@ -164,21 +196,50 @@ mod open {
     pub(super) fn lut5_vbmi(cpu: Cpu) -> Opened {
         wide::open::<QUINTS>(cpu, &crate::LUT5_VBMI)
     }
+
+    pub(super) use super::elsewhere as lut2_neon;
+    pub(super) use super::elsewhere as lut3_neon;
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
 mod open {
     use trit_kernel::{Cpu, Kernel, Unavailable};
 
+    use crate::groups::open;
+    use crate::neon::Neon;
+    use crate::tables::{PAIRS, TRIPLETS};
+
     type Opened = Result<Box<dyn Kernel>, Unavailable>;
 
-    pub(super) fn lut2_avx2(_: Cpu) -> Opened {
-        Err(Unavailable::Architecture)
+    pub(super) fn lut2_neon(cpu: Cpu) -> Opened {
+        open::<Neon, PAIRS>(cpu, &crate::LUT2_NEON)
     }
 
-    pub(super) use lut2_avx2 as lut3_avx2;
-    pub(super) use lut2_avx2 as lut2_avx512;
-    pub(super) use lut2_avx2 as lut3_avx512;
-    pub(super) use lut2_avx2 as lut4_vbmi;
-    pub(super) use lut2_avx2 as lut5_vbmi;
+    pub(super) fn lut3_neon(cpu: Cpu) -> Opened {
+        open::<Neon, TRIPLETS>(cpu, &crate::LUT3_NEON)
+    }
+
+    pub(super) use super::elsewhere as lut2_avx2;
+    pub(super) use super::elsewhere as lut3_avx2;
+    pub(super) use super::elsewhere as lut2_avx512;
+    pub(super) use super::elsewhere as lut3_avx512;
+    pub(super) use super::elsewhere as lut4_vbmi;
+    pub(super) use super::elsewhere as lut5_vbmi;
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod open {
+    pub(super) use super::elsewhere as lut2_avx2;
+    pub(super) use super::elsewhere as lut3_avx2;
+    pub(super) use super::elsewhere as lut2_avx512;
+    pub(super) use super::elsewhere as lut3_avx512;
+    pub(super) use super::elsewhere as lut4_vbmi;
+    pub(super) use super::elsewhere as lut5_vbmi;
+    pub(super) use super::elsewhere as lut2_neon;
+    pub(super) use super::elsewhere as lut3_neon;
+}
+
+/// Opens a kernel of another architecture: not at all.
+fn elsewhere(_: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
+    Err(Unavailable::Architecture)
 }

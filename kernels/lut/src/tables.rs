@@ -6,12 +6,6 @@
 //! `128 ± 8·14`; only then are they widened. That is why the split is by 28 and not by 256: two byte additions take the place
 //! of two interleavings and two 16-bit additions.
 
-use std::arch::x86_64::{
-    __m256i, _mm256_add_epi16, _mm256_loadu_si256, _mm256_mulhrs_epi16, _mm256_mullo_epi16,
-    _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_sign_epi16,
-    _mm256_storeu_si256, _mm256_sub_epi16,
-};
-
 use trit_kernel::LayoutId;
 
 use crate::view::LANES;
@@ -24,6 +18,8 @@ pub(crate) const TRIPLETS: usize = 3;
 pub(crate) const ENTRIES: usize = 8;
 /// What the upper half counts.
 pub(crate) const SCALE: i32 = 28;
+/// `s · INVERSE / 2^15`, rounded, is within half a unit of the quotient `s / SCALE`, so that the lower half stays within 14.
+pub(crate) const INVERSE: i16 = 1170;
 /// Where the bytes of a block start.
 pub(crate) const START: u8 = 128;
 /// Largest magnitude of either half.
@@ -66,7 +62,7 @@ const fn weight<const W: usize>(index: usize, w: usize) -> i16 {
 }
 
 /// The weights of all indices at each place.
-const fn weights<const W: usize>() -> [[i16; 16]; W] {
+pub(crate) const fn weights<const W: usize>() -> [[i16; 16]; W] {
     let mut out = [[0; 16]; W];
     let mut w = 0;
     while w < W {
@@ -78,43 +74,6 @@ const fn weights<const W: usize>() -> [[i16; 16]; W] {
         w += 1;
     }
     out
-}
-
-/// Writes the tables of one token; what is missing of the last block is 0.
-///
-/// # Panics
-/// When `out` is shorter than the activations.
-#[target_feature(enable = "avx2")]
-pub(crate) fn build<const W: usize>(acts: &[i8], out: &mut [Tables]) {
-    assert!(out.len() * ENTRIES * W >= acts.len());
-    let places = const { weights::<W>() };
-    let places: [__m256i; W] = std::array::from_fn(|w| {
-        // SAFETY: a place is 32 readable bytes, and the load asks for no alignment.
-        unsafe { _mm256_loadu_si256(places[w].as_ptr().cast()) }
-    });
-    // `mulhrs` rounds `s · 1170 / 2^15`, that is `s / 28.007`: within half a unit of the quotient, so `|l| ≤ 14`.
-    let inverse = _mm256_set1_epi16(1170);
-    let scale = _mm256_set1_epi16(SCALE as i16);
-    let columns = ENTRIES * W;
-    for (block, out) in out.iter_mut().enumerate() {
-        let rest = &acts[(block * columns).min(acts.len())..];
-        let mut padded = [0i8; ENTRIES * TRIPLETS];
-        let taken = rest.len().min(columns);
-        padded[..taken].copy_from_slice(&rest[..taken]);
-        for (entry, out) in out.iter_mut().enumerate() {
-            let act = |w: usize| _mm256_set1_epi16(i16::from(padded[entry * W + w]));
-            let mut sum = _mm256_sign_epi16(act(0), places[0]);
-            for (w, place) in places.iter().enumerate().skip(1) {
-                sum = _mm256_add_epi16(sum, _mm256_sign_epi16(act(w), *place));
-            }
-            let high = _mm256_mulhrs_epi16(sum, inverse);
-            let low = _mm256_sub_epi16(sum, _mm256_mullo_epi16(high, scale));
-            // Packing works in halves of the register: the quarters come out as low, high, low, high.
-            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(low, high));
-            // SAFETY: a table is 32 writable bytes, and the store asks for no alignment.
-            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), packed) }
-        }
-    }
 }
 
 /// Adds the widened sums of `blocks` blocks to `sums`.
@@ -139,21 +98,21 @@ pub(crate) fn widen(all: [&[u16]; 2], odd: [&[u16]; 2], blocks: usize, sums: &mu
 
 #[cfg(test)]
 mod tests {
-    use trit_kernel::{Cpu, Isa};
+    use trit_kernel::Cpu;
 
     use super::*;
+    use crate::nibble::Bytes;
 
     /// Every activation pair (or the extremes and a spread of triplets) gives tables whose halves are small and add up.
-    fn check<const W: usize>() {
-        if !Cpu::uncapped().has(Isa::Avx2) {
+    fn check<B: Bytes, const W: usize>() {
+        let Some(b) = B::open(Cpu::uncapped()) else {
             return;
-        }
-        for a in -128..=127i8 {
-            for b in -128..=127i8 {
-                let acts = [a, b, if b % 3 == 0 { -128 } else { a ^ 0x55 }];
+        };
+        for x in -128..=127i8 {
+            for y in -128..=127i8 {
+                let acts = [x, y, if y % 3 == 0 { -128 } else { x ^ 0x55 }];
                 let mut out = [[[0; 32]; ENTRIES]];
-                // SAFETY: the CPU reports AVX2.
-                unsafe { build::<W>(&acts[..W], &mut out) }
+                b.build::<W>(&acts[..W], &mut out);
                 let table = out[0][0].map(|byte| i16::from(byte as i8));
                 for index in 0..16 {
                     let (low, high) = (table[index], table[16 + index]);
@@ -168,14 +127,20 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    use crate::x86::Avx2 as Any;
+
+    #[cfg(target_arch = "aarch64")]
+    use crate::neon::Neon as Any;
+
     #[test]
     fn tables_of_pairs_hold_the_sums() {
-        check::<PAIRS>();
+        check::<Any, PAIRS>();
     }
 
     #[test]
     fn tables_of_triplets_hold_the_sums() {
-        check::<TRIPLETS>();
+        check::<Any, TRIPLETS>();
     }
 
     #[test]

@@ -23,3 +23,11 @@ mod lut4_vbmi {
 mod lut5_vbmi {
     trit_conformance::kernel_tests!(trit_kernel_lut::LUT5_VBMI_ENTRY);
 }
+
+mod lut2_neon {
+    trit_conformance::kernel_tests!(trit_kernel_lut::LUT2_NEON_ENTRY);
+}
+
+mod lut3_neon {
+    trit_conformance::kernel_tests!(trit_kernel_lut::LUT3_NEON_ENTRY);
+}

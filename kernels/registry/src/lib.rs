@@ -19,6 +19,8 @@ static KERNELS: &[KernelEntry] = &[
     trit_kernel_lut::LUT3_AVX512_ENTRY,
     trit_kernel_lut::LUT4_VBMI_ENTRY,
     trit_kernel_lut::LUT5_VBMI_ENTRY,
+    trit_kernel_lut::LUT2_NEON_ENTRY,
+    trit_kernel_lut::LUT3_NEON_ENTRY,
     trit_kernel_avx2::MAD_ENTRY,
     trit_kernel_avx2::VNNI_ENTRY,
     trit_kernel_avx512::VNNI_ENTRY,
