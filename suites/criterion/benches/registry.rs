@@ -7,7 +7,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use trit_benches::{Dense, Ternary, weights};
-use trit_kernel::{Codes, LayoutId, Packed, Scales};
+use trit_kernel::{Codes, Cpu, LayoutId, Packed, Scales};
+use trit_ops::probe::issue_loops;
 
 const ROWS: usize = 2560;
 const K: usize = 2560;
@@ -91,5 +92,17 @@ fn pack(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, gemm, prepare, pack);
+/// Register-only loops: elements are instructions, or the weights of a look-up kernel's steps.
+fn issue(criterion: &mut Criterion) {
+    const ITERATIONS: u64 = 4096;
+    let mut group = group(criterion, "issue", 0);
+    for one in issue_loops(Cpu::uncapped()) {
+        let weights = one.weights_per_step().max(1);
+        let elements = ITERATIONS * one.steps_per_iteration() * weights;
+        group.throughput(Throughput::Elements(elements));
+        group.bench_function(one.name(), |b| b.iter(|| one.run(black_box(ITERATIONS))));
+    }
+}
+
+criterion_group!(benches, gemm, prepare, pack, issue);
 criterion_main!(benches);

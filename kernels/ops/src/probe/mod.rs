@@ -1,14 +1,18 @@
-//! Loops that reach the limits of the machine: reading memory, and multiplying and adding. The caller times them; this
-//! crate has no clock.
+//! Loops that reach the limits of the machine: reading memory, multiplying and adding, and issuing instructions. The
+//! caller times them; this crate has no clock.
 //!
 //! Results can be checked, and so the work cannot be left out: [`ReadLoop::checksum`] depends on every byte, and a
-//! [`PeakLoop`] knows what its accumulators must hold.
+//! [`PeakLoop`] or an [`IssueLoop`] knows what its registers must hold.
 
+mod issue;
+#[cfg(target_arch = "x86_64")]
+mod issue_x86;
 mod peak;
 #[cfg(target_arch = "x86_64")]
 mod peak_x86;
 mod read;
 
+pub use issue::{IssueLoop, issue_loops};
 pub use peak::{Operation, PeakLoop, peaks};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use read::{LINE, Lines};
