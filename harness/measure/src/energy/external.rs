@@ -448,6 +448,14 @@ impl Source for External {
     fn lags(&self) -> bool {
         true
     }
+
+    fn window(&mut self, start_unix_ns: u64, end_unix_ns: u64) -> Option<Energy> {
+        if let Err(error) = self.refresh() {
+            return Some(Energy::without(EnergyStatus::Absent, error.to_string()));
+        }
+        let reached = self.latest()? >= end_unix_ns;
+        reached.then(|| self.energy(start_unix_ns, end_unix_ns))
+    }
 }
 
 impl External {

@@ -172,20 +172,28 @@ fn a_record_that_is_being_written() {
     assert!(error.contains("became shorter"), "{error}");
 }
 
-#[test]
-fn a_live_picture_adds_up_and_a_window_waits_for_the_merge() {
-    let epoch = FakeClock::new(0).unix_ns();
-    let line = |second: u64, watts: u64| format!("{},{watts}\n", epoch + second * SECOND);
+/// A meter over a record whose time is that of the clock, which shows one second.
+fn live(record_wait_ns: u64) -> (Record, Arc<FakeClock>, Meter) {
     let record = Record::new(&format!("unix_ns,watts\n{}{}", line(0, 20), line(1, 20)));
     let clock = Arc::new(FakeClock::new(SECOND));
     let options = MeterOptions {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         source: SourceChoice::External(record.path()),
+        record_wait_ns,
         ..MeterOptions::default()
     };
-    let roots = &Tree::new().roots;
-    let mut meter = Meter::open(roots, &options).unwrap();
-    meter.begin();
+    let meter = Meter::open(&Tree::new().roots, &options).unwrap();
+    (record, clock, meter)
+}
+
+fn line(second: u64, watts: u64) -> String {
+    let unix_ns = FakeClock::new(0).unix_ns() + second * SECOND;
+    format!("{unix_ns},{watts}\n")
+}
+
+#[test]
+fn a_live_picture_adds_up() {
+    let (record, clock, mut meter) = live(0);
     record.append(&line(2, 20));
     record.append(&line(3, 40));
     clock.advance(2 * SECOND + SECOND / 2);
@@ -197,25 +205,58 @@ fn a_live_picture_adds_up_and_a_window_waits_for_the_merge() {
     record.append(&line(4, 40));
     clock.advance(SECOND);
     assert_eq!(meter.sample().psys_uj, Some(40_000_000));
+    // Nobody writes any more.
+    clock.advance(10 * SECOND);
+    assert_eq!(meter.sample().status, EnergyStatus::Absent);
+}
+
+#[test]
+fn a_window_over_a_record_has_its_own_edges() {
+    let (record, clock, mut meter) = live(0);
+    clock.advance(SECOND / 4);
+    meter.begin();
+    clock.advance(3 * SECOND);
+    for (second, watts) in [(2, 20), (3, 40), (4, 40)] {
+        record.append(&line(second, watts));
+    }
+    // It does not reach the end, at 4.25 s.
     let window = meter.end();
     assert_eq!(
         (window.status, window.psys_uj),
         (EnergyStatus::Absent, None)
     );
-    assert!(window.reason.contains("merge"), "{}", window.reason);
-    // The moments are there, and give the amount afterwards.
-    assert_eq!(
-        (window.start_unix_ns, window.end_unix_ns),
-        (epoch + SECOND, epoch + 4 * SECOND + SECOND / 2)
-    );
+    assert!(window.reason.contains("did not reach"), "{}", window.reason);
+    assert_eq!(window.window_ns, 3 * SECOND);
+    // Afterwards the same moments have an amount: from 1.25 s, 15 + 30 + 40 + 10 J.
     record.append(&line(5, 40));
     let merged = record
         .open()
         .energy(window.start_unix_ns, window.end_unix_ns);
-    assert_eq!(merged.psys_uj, Some(110_000_000), "{merged:?}");
-    // Nobody writes any more.
-    clock.advance(10 * SECOND);
-    assert_eq!(meter.sample().status, EnergyStatus::Absent);
+    assert_eq!(merged.psys_uj, Some(95_000_000), "{merged:?}");
+    // And where it does reach the end, at once.
+    clock.advance(SECOND / 4);
+    let window = meter.end();
+    assert_eq!(window.status, EnergyStatus::Ok, "{window:?}");
+    assert_eq!(
+        (window.psys_uj, window.source.as_str()),
+        (Some(105_000_000), "external")
+    );
+}
+
+#[test]
+fn a_window_waits_for_its_record() {
+    let (record, clock, mut meter) = live(60 * SECOND);
+    meter.begin();
+    clock.advance(2 * SECOND);
+    let writer = std::thread::spawn(move || {
+        for second in 2..=4 {
+            record.append(&line(second, 20));
+        }
+        record
+    });
+    let window = meter.end();
+    assert_eq!(window.psys_uj, Some(40_000_000), "{window:?}");
+    writer.join().unwrap();
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::external::MAX_GAP_NS;
 use super::load::Load;
 use super::probe::{self, EnergyProbe};
 use super::{
@@ -82,6 +84,8 @@ pub struct MeterOptions {
     /// Keep a CPU busy until all package counters have moved, up to a second, when the meter is opened. Usually a few
     /// milliseconds; half a second where dies have meters.
     pub busy_probe: bool,
+    /// How long the end of a window waits for a recorded meter to reach it: its record is a sample or a buffer late.
+    pub record_wait_ns: u64,
 }
 
 impl Default for MeterOptions {
@@ -92,6 +96,7 @@ impl Default for MeterOptions {
             own_process: None,
             max_others_share: Some(MAX_OTHERS_SHARE),
             busy_probe: true,
+            record_wait_ns: MAX_GAP_NS,
         }
     }
 }
@@ -103,6 +108,7 @@ impl std::fmt::Debug for MeterOptions {
             .field("own_process", &self.own_process)
             .field("max_others_share", &self.max_others_share)
             .field("busy_probe", &self.busy_probe)
+            .field("record_wait_ns", &self.record_wait_ns)
             .finish_non_exhaustive()
     }
 }
@@ -130,6 +136,7 @@ pub struct Meter {
     roots: Roots,
     own_process: Option<u32>,
     max_others_share: Option<f64>,
+    record_wait_ns: u64,
     tracks: Vec<Track>,
     read_ns: u64,
     unix_ns: u64,
@@ -204,6 +211,7 @@ impl Meter {
             roots: roots.clone(),
             own_process: options.own_process,
             max_others_share: options.max_others_share,
+            record_wait_ns: options.record_wait_ns,
             read_ns: 0,
             unix_ns: 0,
             mirrored: BTreeMap::new(),
@@ -245,11 +253,17 @@ impl Meter {
         self.advance();
     }
 
-    /// Ends the window that [`Meter::begin`] began; without one, it began when the meter was opened.
+    /// Ends the window that [`Meter::begin`] began; without one, it began when the meter was opened. Over a recorded meter
+    /// it waits for the record, see [`MeterOptions::record_wait_ns`].
     pub fn end(&mut self) -> Energy {
         self.advance();
-        let mut energy = self.since(&self.window.clone());
-        let fault = self.window_fault(&mut energy);
+        let load = Load::read(&self.roots, self.own_process);
+        let mut energy = if self.source.lags() {
+            self.recorded()
+        } else {
+            self.since(&self.window.clone())
+        };
+        let fault = self.window_fault(load.as_ref(), &mut energy);
         if let Some((status, reason)) = fault {
             energy.refuse(status, reason);
         }
@@ -302,31 +316,51 @@ impl Meter {
         Ok(())
     }
 
-    /// What makes a window with amounts unfit for results.
-    fn window_fault(&mut self, energy: &mut Energy) -> Option<Fault> {
-        if self.source.lags() {
-            energy.end_unix_ns = self.clock.unix_ns();
-            energy.window_ns = energy.end_unix_ns.saturating_sub(energy.start_unix_ns);
-            let reason = "a recorded meter lags behind: merge its record after the run";
-            return Some((EnergyStatus::Absent, reason.to_owned()));
-        }
+    /// The window until now by a record that comes late.
+    fn recorded(&mut self) -> Energy {
+        const STEP_NS: u64 = 50_000_000;
+        let (start_unix_ns, end_unix_ns) = (self.window.unix_ns, self.clock.unix_ns());
+        let mut waited_ns = 0;
+        let mut energy = loop {
+            if let Some(energy) = self.source.window(start_unix_ns, end_unix_ns) {
+                break energy;
+            }
+            if waited_ns >= self.record_wait_ns {
+                let reason = format!(
+                    "the record did not reach the end of the window within {} ms",
+                    waited_ns / 1_000_000
+                );
+                break Energy::without(EnergyStatus::Absent, reason);
+            }
+            std::thread::park_timeout(Duration::from_nanos(STEP_NS));
+            waited_ns += STEP_NS;
+        };
+        self.source.name().clone_into(&mut energy.source);
+        (energy.start_unix_ns, energy.end_unix_ns) = (start_unix_ns, end_unix_ns);
+        energy.window_ns = end_unix_ns.saturating_sub(start_unix_ns);
+        energy
+    }
+
+    /// What makes a window with amounts unfit for results. `load` is that at its end.
+    fn window_fault(&self, load: Option<&Load>, energy: &mut Energy) -> Option<Fault> {
         let window_ns = energy.window_ns;
-        if energy.status == EnergyStatus::Ok && window_ns < MIN_WINDOW_NS {
+        let good = energy.status == EnergyStatus::Ok;
+        if good && window_ns < MIN_WINDOW_NS {
             let reason = format!(
                 "a window of {window_ns} ns is shorter than the {MIN_WINDOW_NS} ns that the meter needs"
             );
             return Some((EnergyStatus::WindowTooShort, reason));
         }
-        if energy.status == EnergyStatus::Ok
+        if good
+            && !self.source.lags()
             && let Some(fault) = self.still(&self.window)
         {
             return Some(fault);
         }
-        let now = Load::read(&self.roots, self.own_process);
-        let others = now?.others_since(self.window_load.as_ref()?, window_ns)?;
+        let others = load?.others_since(self.window_load.as_ref()?, window_ns)?;
         energy.others_cpu_share = Some(others.share);
         let limit = self.max_others_share?;
-        if energy.status == EnergyStatus::Ok && others.share > limit + others.resolution {
+        if good && others.share > limit + others.resolution {
             let reason = format!(
                 "other processes used {:.1} % of a CPU, more than the {:.1} % allowed",
                 100.0 * others.share,

@@ -1,6 +1,6 @@
 //! What every kind of meter has in common.
 
-use super::{Domain, EnergyStatus};
+use super::{Domain, Energy, EnergyStatus};
 use crate::Clock;
 
 /// A reading of all domains that takes longer than this was interrupted, and is repeated.
@@ -89,5 +89,12 @@ pub trait Source: Send {
     /// window with exact edges: so does a record that another program writes.
     fn lags(&self) -> bool {
         false
+    }
+
+    /// For a source that lags: the energy between two moments, UTC, by what is known now; `None` while that does not reach
+    /// the second one.
+    fn window(&mut self, start_unix_ns: u64, end_unix_ns: u64) -> Option<Energy> {
+        let _ = (start_unix_ns, end_unix_ns);
+        None
     }
 }
