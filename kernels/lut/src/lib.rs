@@ -9,10 +9,11 @@
 //! | `w1.67a8-lut3-avx512` | [`LayoutId::L3R64`] | the same on 512 bits |
 //! | `w2a8-lut2-neon` | [`LayoutId::L2R64`] | the same on 128 bits, `tbl` |
 //! | `w1.67a8-lut3-neon` | [`LayoutId::L3R64`] | the same on 128 bits, `tbl` |
+//! | `w1.6a8-lut5-avx512` | [`LayoutId::L5R64`] | quints, 122 sums a table and a sign, `vpermt2w` |
 //! | `w2a8-lut4-avx512vbmi` | [`LayoutId::L4R64`] | quads, 81 sums a table, `vpermi2b` |
 //! | `w1.6a8-lut5-avx512vbmi` | [`LayoutId::L5R64`] | quints, 122 sums a table and a sign, `vpermi2b` |
 //!
-//! All are exact for any shape: see the modules `tables` and `wide` for how a sum of ten bits and more goes through bytes.
+//! All are exact for any shape: see the modules `tables` and `vbmi` for how a sum of ten bits and more goes through bytes.
 //! The crate may import `trit-kernel` alone. On other architectures every kernel is listed and unavailable.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -23,10 +24,14 @@ mod neon;
 mod nibble;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tables;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod view;
 #[cfg(target_arch = "x86_64")]
 mod wide;
+#[cfg(target_arch = "x86_64")]
+mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -76,6 +81,12 @@ static LUT3_AVX512: KernelInfo = info(
     "table look-up of triplets and a sign by vpshufb, 64 rows a register",
 );
 
+static LUT5_AVX512: KernelInfo = info(
+    "w1.6a8-lut5-avx512",
+    Isa::Avx512,
+    &[LayoutId::L5R64],
+    "table look-up of quints and a sign by vpermt2w, 32 rows a register",
+);
 static LUT4_VBMI: KernelInfo = info(
     "w2a8-lut4-avx512vbmi",
     Isa::Avx512Vbmi,
@@ -126,6 +137,12 @@ pub const LUT3_AVX512_ENTRY: KernelEntry = KernelEntry {
     open: open::lut3_avx512,
 };
 
+/// `w1.6a8-lut5-avx512`.
+pub const LUT5_AVX512_ENTRY: KernelEntry = KernelEntry {
+    info: &LUT5_AVX512,
+    open: open::lut5_avx512,
+};
+
 /// `w2a8-lut4-avx512vbmi`.
 pub const LUT4_VBMI_ENTRY: KernelEntry = KernelEntry {
     info: &LUT4_VBMI,
@@ -156,6 +173,7 @@ pub const ENTRIES: &[KernelEntry] = &[
     LUT3_AVX2_ENTRY,
     LUT2_AVX512_ENTRY,
     LUT3_AVX512_ENTRY,
+    LUT5_AVX512_ENTRY,
     LUT4_VBMI_ENTRY,
     LUT5_VBMI_ENTRY,
     LUT2_NEON_ENTRY,
@@ -168,7 +186,9 @@ mod open {
 
     use crate::groups::open;
     use crate::tables::{PAIRS, TRIPLETS};
+    use crate::vbmi::Vbmi;
     use crate::wide::{self, QUADS, QUINTS};
+    use crate::words::Bw;
     use crate::x86::{Avx2, Avx512};
 
     type Opened = Result<Box<dyn Kernel>, Unavailable>;
@@ -189,12 +209,16 @@ mod open {
         open::<Avx512, TRIPLETS>(cpu, &crate::LUT3_AVX512)
     }
 
+    pub(super) fn lut5_avx512(cpu: Cpu) -> Opened {
+        wide::open::<Bw, QUINTS>(cpu, &crate::LUT5_AVX512)
+    }
+
     pub(super) fn lut4_vbmi(cpu: Cpu) -> Opened {
-        wide::open::<QUADS>(cpu, &crate::LUT4_VBMI)
+        wide::open::<Vbmi, QUADS>(cpu, &crate::LUT4_VBMI)
     }
 
     pub(super) fn lut5_vbmi(cpu: Cpu) -> Opened {
-        wide::open::<QUINTS>(cpu, &crate::LUT5_VBMI)
+        wide::open::<Vbmi, QUINTS>(cpu, &crate::LUT5_VBMI)
     }
 
     pub(super) use super::elsewhere as lut2_neon;
@@ -223,6 +247,7 @@ mod open {
     pub(super) use super::elsewhere as lut3_avx2;
     pub(super) use super::elsewhere as lut2_avx512;
     pub(super) use super::elsewhere as lut3_avx512;
+    pub(super) use super::elsewhere as lut5_avx512;
     pub(super) use super::elsewhere as lut4_vbmi;
     pub(super) use super::elsewhere as lut5_vbmi;
 }
@@ -233,6 +258,7 @@ mod open {
     pub(super) use super::elsewhere as lut3_avx2;
     pub(super) use super::elsewhere as lut2_avx512;
     pub(super) use super::elsewhere as lut3_avx512;
+    pub(super) use super::elsewhere as lut5_avx512;
     pub(super) use super::elsewhere as lut4_vbmi;
     pub(super) use super::elsewhere as lut5_vbmi;
     pub(super) use super::elsewhere as lut2_neon;

@@ -16,6 +16,10 @@ mod lut3_avx512 {
     trit_conformance::kernel_tests!(trit_kernel_lut::LUT3_AVX512_ENTRY);
 }
 
+mod lut5_avx512 {
+    trit_conformance::kernel_tests!(trit_kernel_lut::LUT5_AVX512_ENTRY);
+}
+
 mod lut4_vbmi {
     trit_conformance::kernel_tests!(trit_kernel_lut::LUT4_VBMI_ENTRY);
 }

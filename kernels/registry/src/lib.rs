@@ -17,6 +17,7 @@ static KERNELS: &[KernelEntry] = &[
     trit_kernel_lut::LUT3_AVX2_ENTRY,
     trit_kernel_lut::LUT2_AVX512_ENTRY,
     trit_kernel_lut::LUT3_AVX512_ENTRY,
+    trit_kernel_lut::LUT5_AVX512_ENTRY,
     trit_kernel_lut::LUT4_VBMI_ENTRY,
     trit_kernel_lut::LUT5_VBMI_ENTRY,
     trit_kernel_lut::LUT2_NEON_ENTRY,
