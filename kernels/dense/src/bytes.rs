@@ -39,6 +39,11 @@ pub(crate) trait Bytes: Copy {
     /// Adds the four products a lane of codes of 0..=15 and activations of −127..=127; at most eight times.
     unsafe fn dot_codes(part: Self::Part, codes: Self::V, acts: Self::V) -> Self::Part;
     unsafe fn finish(part: Self::Part) -> Self::V;
+
+    /// The high four bits of each byte for [`Bytes::dot_codes`], times 16 where that saves a shift; at most four times.
+    unsafe fn high_in_place(v: Self::V) -> Self::V;
+    /// The sum of at most four low parts and four made of [`Bytes::high_in_place`], whose factor is taken off.
+    unsafe fn finish_both(parts: [Self::Part; 2]) -> Self::V;
 }
 
 /// The scale of a token's int8 quantization, as `trit_kernel::activation_scale` defines it, over sixteen maxima.

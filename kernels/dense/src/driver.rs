@@ -4,6 +4,7 @@
 //! few) of many rows and nothing has to be summed across lanes. Activations are prepared in groups of [`GROUP`] tokens,
 //! which alternate by k too. A tile is one panel times a few groups and lives in registers.
 
+use std::array::from_fn;
 use std::ops::Range;
 
 use trit_kernel::{
@@ -16,6 +17,8 @@ pub(crate) const GROUP: usize = 4;
 const MAX_GROUPS: usize = 3;
 /// Most rows of a panel.
 const MAX_ROWS: usize = 32;
+/// Most panels that a GEMV reads at once.
+const MAX_STREAMS: usize = 4;
 
 /// One panel of packed weights.
 #[derive(Clone, Copy)]
@@ -24,7 +27,7 @@ pub(crate) struct Panel<'a> {
     pub(crate) bytes: &'a [u8],
     /// The row scales of the rows that exist.
     #[cfg_attr(
-        not(target_arch = "x86_64"),
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
         expect(dead_code, reason = "the portable format has none")
     )]
     pub(crate) scales: &'a [f32],
@@ -40,6 +43,8 @@ pub(crate) trait Method: Copy + Send + Sync + 'static {
     const ROWS: usize;
     /// Most groups of a tile.
     const GROUPS: usize;
+    /// Panels that a GEMV reads at once: enough streams for the memory, and enough sums to hide the latency of an addition.
+    const STREAMS: usize;
     /// Features after which a GEMM goes on to the next panel, so that the activations of that many features stay in L2.
     const K_BLOCK: usize;
 
@@ -58,8 +63,8 @@ pub(crate) trait Method: Copy + Send + Sync + 'static {
     /// `out[token · ROWS + row]` of a panel and one to `GROUPS` groups, over the features `k`.
     fn tile(self, panel: Panel<'_>, groups: &[&[u8]], k: Range<usize>, out: &mut [f32]);
 
-    /// `out[row]` of a panel and one token of a group.
-    fn gemv(self, panel: Panel<'_>, group: &[u8], token: usize, out: &mut [f32]);
+    /// `out[panel · ROWS + row]` of one panel or [`Method::STREAMS`] and one token of a group.
+    fn gemv(self, panels: &[Panel<'_>], group: &[u8], token: usize, out: &mut [f32]);
 }
 
 /// A dense kernel made of a method.
@@ -165,13 +170,21 @@ impl<M: Method> DenseKernel for Dense<M> {
 
         if tokens.len() == 1 {
             let acts = group(tokens.start / GROUP);
-            for index in panels {
-                let tile = &mut tile[..M::ROWS];
-                self.0
-                    .gemv(panel::<M>(weights, index), acts, tokens.start % GROUP, tile);
-                let (inside, to) = overlap(index * M::ROWS, M::ROWS, &rows);
-                out[to].copy_from_slice(&tile[inside]);
-            }
+            // Each stream runs on through its own part of the panels, so what it asks for beyond the end of a panel is the
+            // next one it reads.
+            let part = panels.len() / M::STREAMS;
+            let mut visit = |first: usize, count: usize| {
+                let set: [Panel<'_>; MAX_STREAMS] =
+                    from_fn(|s| panel::<M>(weights, first + s.min(count - 1) * part));
+                let tile = &mut tile[..M::ROWS * count];
+                self.0.gemv(&set[..count], acts, tokens.start % GROUP, tile);
+                for (s, tile) in tile.chunks_exact(M::ROWS).enumerate() {
+                    let (inside, to) = overlap((first + s * part) * M::ROWS, M::ROWS, &rows);
+                    out[to].copy_from_slice(&tile[inside]);
+                }
+            };
+            (panels.start..panels.start + part).for_each(|first| visit(first, M::STREAMS));
+            (panels.start + part * M::STREAMS..panels.end).for_each(|first| visit(first, 1));
             return;
         }
 
@@ -184,8 +197,7 @@ impl<M: Method> DenseKernel for Dense<M> {
                 let (inside, to) = overlap(index * M::ROWS, M::ROWS, &rows);
                 for first in groups.clone().step_by(M::GROUPS) {
                     let count = M::GROUPS.min(groups.end - first);
-                    let acts: [&[u8]; MAX_GROUPS] =
-                        std::array::from_fn(|g| group(first + g.min(count - 1)));
+                    let acts: [&[u8]; MAX_GROUPS] = from_fn(|g| group(first + g.min(count - 1)));
                     let tile = &mut tile[..M::ROWS * count * GROUP];
                     self.0
                         .tile(panel, &acts[..count], block..(block + step).min(k), tile);

@@ -1,7 +1,7 @@
 //! Floats: f32 activations times f32 or f16 weights, converted when they are loaded.
 //!
 //! A panel holds for each k the weights of its rows; a group holds for each k the activations of its tokens. Every sum is
-//! sequential in k (a GEMV uses four sums a row, over a quarter of K each), so the order does not depend on the split.
+//! sequential in k, so the order does not depend on the split.
 
 use std::array::from_fn;
 use std::ops::Range;
@@ -11,8 +11,6 @@ use half::f16;
 
 use crate::driver::{GROUP, Panel};
 
-/// Streams of a GEMV: quarters of a panel.
-const STREAMS: usize = 4;
 /// How far ahead of its reads a GEMV stream asks for its bytes.
 const AHEAD: usize = 2048;
 
@@ -32,7 +30,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn load_f16(from: *const f16) -> Self::V;
     unsafe fn store(v: Self::V, to: *mut f32);
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a · b + c`; the rounding of the product is not fixed.
     unsafe fn multiply_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     unsafe fn prefetch(at: *const u8);
@@ -97,8 +94,11 @@ pub(crate) fn prepare_group(tokens: &[f32], k: usize, group: &mut [u8]) {
             *to = from_fn(|t| rows[t][i]);
         }
     } else {
-        for (i, to) in group.iter_mut().enumerate() {
-            *to = from_fn(|t| rows[t].get(i).copied().unwrap_or(0.0));
+        group.fill([0.0; GROUP]);
+        for (t, row) in rows.iter().enumerate() {
+            for (to, x) in group.iter_mut().zip(*row) {
+                to[t] = *x;
+            }
         }
     }
 }
@@ -163,47 +163,37 @@ fn tile_of<L: Lanes, W: Weight, const J: usize, const P: usize, const G: usize>(
 
 /// One token; see [`crate::driver::Method::gemv`].
 #[inline(always)]
-pub(crate) fn gemv<L: Lanes, W: Weight, const J: usize>(
-    panel: Panel<'_>,
+pub(crate) fn gemv<L: Lanes, W: Weight, const J: usize, const S: usize>(
+    panels: [Panel<'_>; S],
     group: &[u8],
     token: usize,
     out: &mut [f32],
 ) {
     let rows = J * L::N;
-    let k = panel.k;
-    let weights: &[W] = &bytemuck::cast_slice(panel.bytes)[..k * rows];
+    let k = panels[0].k;
+    let weights: [&[W]; S] = panels.map(|panel| &bytemuck::cast_slice(panel.bytes)[..k * rows]);
     let acts: &[f32] = &bytemuck::cast_slice(group)[..k * GROUP];
-    assert!(token < GROUP && out.len() == rows, "tile size");
-    let quarter = k / STREAMS;
-    // SAFETY: a method exists only where its instruction set does. Stream `s` reads the features `s · quarter` to
-    // `(s + 1) · quarter` of the slices above, which hold k of them; the rest follows. A prefetch reads nothing.
+    assert!(token < GROUP && out.len() == S * rows, "tile size");
+    // SAFETY: a method exists only where its instruction set does; the slices above hold k features, and `out` holds what is
+    // stored. A prefetch reads nothing.
     unsafe {
-        let weight = |i: usize| weights.as_ptr().add(i * rows);
-        let act = |i: usize| acts.as_ptr().add(i * GROUP + token);
-        let mut sums = [[L::zero(); J]; STREAMS];
-        for i in 0..quarter {
-            for s in 0..STREAMS {
-                let at = weight(s * quarter + i);
+        let mut sums = [[L::zero(); J]; S];
+        for i in 0..k {
+            let x = L::splat(acts.as_ptr().add(i * GROUP + token));
+            for s in 0..S {
+                let at = weights[s].as_ptr().add(i * rows);
                 for line in 0..(rows * size_of::<W>()).div_ceil(64) {
                     L::prefetch(at.cast::<u8>().wrapping_add(AHEAD + line * 64));
                 }
-                let x = L::splat(act(s * quarter + i));
                 for j in 0..J {
                     sums[s][j] = L::multiply_add(W::load::<L>(at.add(j * L::N)), x, sums[s][j]);
                 }
             }
         }
-        for i in STREAMS * quarter..k {
-            let x = L::splat(act(i));
+        for s in 0..S {
             for j in 0..J {
-                let w = W::load::<L>(weight(i).add(j * L::N));
-                sums[0][j] = L::multiply_add(w, x, sums[0][j]);
+                L::store(sums[s][j], out.as_mut_ptr().add(s * rows + j * L::N));
             }
-        }
-        for j in 0..J {
-            let low = L::add(sums[0][j], sums[1][j]);
-            let high = L::add(sums[2][j], sums[3][j]);
-            L::store(L::add(low, high), out.as_mut_ptr().add(j * L::N));
         }
     }
 }

@@ -11,8 +11,6 @@ use crate::bytes::{Bytes, activation_scale, largest, quantize};
 use crate::driver::{GROUP, Panel};
 use crate::float::Lanes;
 
-/// Streams of a GEMV: quarters of a panel.
-const STREAMS: usize = 4;
 /// How far ahead of its reads a GEMV stream asks for its bytes.
 const AHEAD: usize = 2048;
 
@@ -164,51 +162,38 @@ fn scale<B: Bytes, const P: usize>(
 
 /// One token; see [`crate::driver::Method::gemv`].
 #[inline(always)]
-pub(crate) fn gemv<B: Bytes, const J: usize>(
-    panel: Panel<'_>,
+pub(crate) fn gemv<B: Bytes, const J: usize, const S: usize>(
+    panels: [Panel<'_>; S],
     group: &[u8],
     token: usize,
     out: &mut [f32],
 ) {
     let rows = J * B::F::N;
-    let steps = panel.k.div_ceil(4);
-    let weights = &panel.bytes[..weight_bytes(rows, panel.k)];
-    let acts = &group[..act_bytes(panel.k)];
+    let k = panels[0].k;
+    let steps = k.div_ceil(4);
+    let weights: [&[u8]; S] = panels.map(|panel| &panel.bytes[..weight_bytes(rows, k)]);
+    let acts = &group[..act_bytes(k)];
     assert!(token < GROUP, "a token of the group");
-    let quarter = steps / STREAMS;
-    // SAFETY: a method exists only where its instruction set does. Stream `s` reads the steps `s · quarter` to
-    // `(s + 1) · quarter` of the slices above, which hold `steps` of them; the rest follows. A prefetch reads nothing.
+    // SAFETY: a method exists only where its instruction set does; the slices above hold `steps` steps. A prefetch reads
+    // nothing.
     let sums = unsafe {
-        let weight = |i: usize| weights.as_ptr().add(i * rows * 4);
-        let act = |i: usize| acts.as_ptr().add((i * GROUP + token) * 4);
-        let mut sums = [[B::zero(); J]; STREAMS];
-        for i in 0..quarter {
-            for s in 0..STREAMS {
-                let at = weight(s * quarter + i);
+        let mut sums = [[B::zero(); J]; S];
+        for i in 0..steps {
+            let x = B::splat(acts.as_ptr().add((i * GROUP + token) * 4));
+            for s in 0..S {
+                let at = weights[s].as_ptr().add(i * rows * 4);
                 for line in 0..(rows * 4).div_ceil(64) {
                     B::prefetch(at.wrapping_add(AHEAD + line * 64));
                 }
-                let x = B::splat(act(s * quarter + i));
                 for j in 0..J {
                     let w = B::weights(B::load(at.add(j * B::F::N * 4)));
                     sums[s][j] = B::dot_signed(sums[s][j], w, x);
                 }
             }
         }
-        for i in STREAMS * quarter..steps {
-            let x = B::splat(act(i));
-            for j in 0..J {
-                let w = B::weights(B::load(weight(i).add(j * B::F::N * 4)));
-                sums[0][j] = B::dot_signed(sums[0][j], w, x);
-            }
-        }
-        let mut total = sums[0];
-        for s in 1..STREAMS {
-            for j in 0..J {
-                total[j] = B::add(total[j], sums[s][j]);
-            }
-        }
-        total
+        sums
     };
-    scale::<B, J>(panel, rows, 0, group, token, sums, out);
+    for (s, out) in out.chunks_exact_mut(rows).enumerate() {
+        scale::<B, J>(panels[s], rows, 0, group, token, sums[s], out);
+    }
 }

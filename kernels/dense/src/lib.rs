@@ -2,26 +2,30 @@
 //!
 //! | id | weights | activations |
 //! | --- | --- | --- |
-//! | `f32-dense-scalar`, `-avx2`, `-avx512` | f32 | f32 |
-//! | `f16-dense-avx2`, `-avx512` | f16, converted when loaded | f32 |
-//! | `i8-dense-avx2`, `-avxvnni`, `-avx512vnni` | int8, a scale a row | int8, a scale a token |
-//! | `q4-dense-avx2`, `-avxvnni`, `-avx512vnni` | 4 bits, an f16 scale a block of 32 | int8, a scale a token |
+//! | `f32-dense-scalar`, `-avx2`, `-avx512`, `-neon` | f32 | f32 |
+//! | `f16-dense-avx2`, `-avx512`, `-neon` | f16, converted when loaded | f32 |
+//! | `i8-dense-avx2`, `-avxvnni`, `-avx512vnni`, `-neon`, `-dot` | int8, a scale a row | int8, a scale a token |
+//! | `q4-dense-avx2`, `-avxvnni`, `-avx512vnni`, `-neon`, `-dot` | 4 bits, an f16 scale a block of 32 | int8, a scale a token |
 //!
-//! The crate may import `trit-kernel` alone. On other architectures every kernel is listed and unavailable but the
-//! portable one.
+//! The crate may import `trit-kernel` alone. Every kernel is listed on every architecture; those of another one are
+//! unavailable.
 #![expect(
     clippy::inline_always,
     reason = "the generic loops must become part of the function that enables the instruction set"
 )]
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod bytes;
 mod driver;
 mod float;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod int8;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod intrinsics;
 mod methods;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod q4;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -71,4 +75,11 @@ entries! {
         "4-bit blocks by 256-bit vpdpbusd, 16 rows x 4 tokens";
     Q4_AVX512_ENTRY, Q4_AVX512, q4_avx512, "q4-dense-avx512vnni", Q4, Avx512Vnni,
         "4-bit blocks by 512-bit vpdpbusd, 32 rows x 4 tokens";
+    F32_NEON_ENTRY, F32_NEON, f32_neon, "f32-dense-neon", F32, Neon, "f32, 16 rows x 12 tokens, half the rows in registers";
+    F16_NEON_ENTRY, F16_NEON, f16_neon, "f16-dense-neon", F16, Neon,
+        "f16 weights, f32 arithmetic, 16 rows x 12 tokens, half the rows in registers";
+    I8_NEON_ENTRY, I8_NEON, i8_neon, "i8-dense-neon", I8, Neon, "int8 by smull and sadalp, 16 rows x 4 tokens";
+    I8_DOT_ENTRY, I8_DOT, i8_dot, "i8-dense-dot", I8, NeonDot, "int8 by sdot, 16 rows x 12 tokens, half the rows in registers";
+    Q4_NEON_ENTRY, Q4_NEON, q4_neon, "q4-dense-neon", Q4, Neon, "4-bit blocks by smull, 8 rows x 4 tokens";
+    Q4_DOT_ENTRY, Q4_DOT, q4_dot, "q4-dense-dot", Q4, NeonDot, "4-bit blocks by sdot, 8 rows x 4 tokens";
 }

@@ -18,8 +18,6 @@ use crate::float::Lanes;
 const BLOCK: usize = 32;
 /// Steps of four k of a block.
 const STEPS: usize = BLOCK / 4;
-/// How far ahead of its reads a GEMV asks for its bytes.
-const AHEAD: usize = 2048;
 
 /// Bytes of a block of `rows` rows.
 const fn block_bytes(rows: usize) -> usize {
@@ -82,19 +80,16 @@ pub(crate) fn prepare_group(tokens: &[f32], k: usize, group: &mut [u8]) {
     for (t, x) in tokens.chunks_exact(k).enumerate() {
         let scale = activation_scale(x);
         inverse[t * 4..t * 4 + 4].copy_from_slice(&(1.0 / scale).to_ne_bytes());
-        let places = acts[t..].iter_mut().step_by(GROUP);
-        for (place, x) in places.zip(x.chunks(4)) {
-            for (to, x) in place.iter_mut().zip(x) {
-                *to = quantize(*x, scale).cast_unsigned();
+        for (b, x) in x.chunks(BLOCK).enumerate() {
+            let mut block = [0; BLOCK];
+            for (to, x) in block.iter_mut().zip(x) {
+                *to = quantize(*x, scale);
             }
-        }
-        for (b, sum) in sums[t..].iter_mut().step_by(GROUP).enumerate() {
-            let steps = acts[b * STEPS * GROUP + t..]
-                .iter()
-                .step_by(GROUP)
-                .take(STEPS);
-            let total: i32 = steps.flatten().map(|q| i32::from(q.cast_signed())).sum();
-            *sum = (-8 * total).to_ne_bytes();
+            let total: i32 = block.iter().map(|q| i32::from(*q)).sum();
+            sums[b * GROUP + t] = (-8 * total).to_ne_bytes();
+            for (step, four) in block.as_chunks::<4>().0.iter().enumerate() {
+                acts[(b * STEPS + step) * GROUP + t] = four.map(i8::cast_unsigned);
+            }
         }
     }
 }
@@ -197,68 +192,57 @@ pub(crate) fn tile<B: Bytes, const J: usize>(panel: Panel<'_>, groups: &[&[u8]],
     }
 }
 
-/// Adds block `b` of one token, and asks for the bytes after it.
-///
-/// # Safety
-/// The instruction set is there; there are more than `b` blocks.
+/// One token; see [`crate::driver::Method::gemv`]. Each panel is prefetched `AHEAD` bytes ahead of its reads.
+#[expect(
+    clippy::cast_ptr_alignment,
+    reason = "panels are aligned, and a block has an even size"
+)]
 #[inline(always)]
-unsafe fn one<B: Bytes, const J: usize>(
-    panel: Panel<'_>,
-    acts: &[u8],
-    corrections: &[u8],
-    b: usize,
-    token: usize,
-    sums: &mut [[<B::F as Lanes>::V; J]; 1],
-) {
-    let size = block_bytes(J * B::F::N);
-    // SAFETY: as the caller says. A prefetch reads nothing.
-    unsafe {
-        let at = panel.bytes.as_ptr().add(b * size);
-        for line in 0..size.div_ceil(64) {
-            B::prefetch(at.wrapping_add(AHEAD + line * 64));
-        }
-        block::<B, J, 1>(
-            at,
-            acts.as_ptr().add((b * STEPS * GROUP + token) * 4),
-            corrections.as_ptr().add((b * GROUP + token) * 4),
-            sums,
-        );
-    }
-}
-
-/// One token; see [`crate::driver::Method::gemv`].
-#[inline(always)]
-pub(crate) fn gemv<B: Bytes, const J: usize>(
-    panel: Panel<'_>,
+pub(crate) fn gemv<B: Bytes, const J: usize, const AHEAD: usize, const S: usize>(
+    panels: [Panel<'_>; S],
     group: &[u8],
     token: usize,
     out: &mut [f32],
 ) {
     let rows = J * B::F::N;
-    let blocks = panel.k.div_ceil(BLOCK);
-    assert!(
-        panel.bytes.len() >= blocks * block_bytes(rows),
-        "panel size"
-    );
+    let size = block_bytes(rows);
+    let k = panels[0].k;
+    let blocks = k.div_ceil(BLOCK);
+    let panels = panels.map(|panel| &panel.bytes[..blocks * size]);
     assert!(token < GROUP, "a token of the group");
-    let (acts, rest) = group.split_at(act_bytes(panel.k));
-    let (corrections, inverse) = rest.split_at(sum_bytes(panel.k));
-    let half = blocks / 2;
-    // SAFETY: a method exists only where its instruction set does; the slices hold `blocks` blocks, of which one stream
-    // reads the first half and another the second. A prefetch reads nothing.
+    let (acts, rest) = group.split_at(act_bytes(k));
+    let (corrections, inverse) = rest.split_at(sum_bytes(k));
+    // SAFETY: a method exists only where its instruction set does; the slices hold `blocks` blocks. A prefetch reads nothing.
     unsafe {
-        let mut sums = [[[B::F::zero(); J]; 1]; 2];
-        for b in 0..half {
-            one::<B, J>(panel, acts, corrections, b, token, &mut sums[0]);
-            one::<B, J>(panel, acts, corrections, half + b, token, &mut sums[1]);
+        let mut sums = [[[B::F::zero(); J]; 1]; S];
+        for b in 0..blocks {
+            for s in 0..S {
+                let at = panels[s].as_ptr().add(b * size);
+                for line in 0..size.div_ceil(64) {
+                    B::prefetch(at.wrapping_add(AHEAD + line * 64));
+                }
+                let acts = acts.as_ptr().add((b * STEPS * GROUP + token) * 4);
+                let mut parts = [[B::begin(); 2]; J];
+                for z in 0..STEPS / 2 {
+                    let low = B::splat(acts.add(2 * z * GROUP * 4));
+                    let high = B::splat(acts.add((2 * z + 1) * GROUP * 4));
+                    for j in 0..J {
+                        let codes = B::load(at.add(rows * 2 + (z * rows + j * B::F::N) * 4));
+                        parts[j][0] = B::dot_codes(parts[j][0], B::low(codes), low);
+                        parts[j][1] = B::dot_codes(parts[j][1], B::high_in_place(codes), high);
+                    }
+                }
+                let correction = B::splat(corrections.as_ptr().add((b * GROUP + token) * 4));
+                for j in 0..J {
+                    let sum = B::finish_both(parts[j]);
+                    let d = B::F::load_f16(at.cast::<f16>().add(j * B::F::N));
+                    let sum = B::to_float(B::add(sum, correction));
+                    sums[s][0][j] = B::F::multiply_add(sum, d, sums[s][0][j]);
+                }
+            }
         }
-        if blocks % 2 == 1 {
-            one::<B, J>(panel, acts, corrections, blocks - 1, token, &mut sums[1]);
+        for (sums, out) in sums.into_iter().zip(out.chunks_exact_mut(rows)) {
+            store::<B, J, 1>(&inverse[token * 4..], sums, out);
         }
-        let mut total = [[B::F::zero(); J]; 1];
-        for j in 0..J {
-            total[0][j] = B::F::add(sums[0][0][j], sums[1][0][j]);
-        }
-        store::<B, J, 1>(&inverse[token * 4..], total, out);
     }
 }

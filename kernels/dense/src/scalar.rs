@@ -48,11 +48,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn add(a: [f32; N], b: [f32; N]) -> [f32; N] {
-        from_fn(|i| a[i] + b[i])
-    }
-
-    #[inline(always)]
     unsafe fn multiply_add(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
         from_fn(|i| a[i] * b[i] + c[i])
     }

@@ -22,4 +22,10 @@ tests! {
     q4_avx2: Q4_AVX2_ENTRY;
     q4_avxvnni: Q4_AVXVNNI_ENTRY;
     q4_avx512vnni: Q4_AVX512_ENTRY;
+    f32_neon: F32_NEON_ENTRY;
+    f16_neon: F16_NEON_ENTRY;
+    i8_neon: I8_NEON_ENTRY;
+    i8_dot: I8_DOT_ENTRY;
+    q4_neon: Q4_NEON_ENTRY;
+    q4_dot: Q4_DOT_ENTRY;
 }

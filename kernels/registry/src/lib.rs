@@ -44,6 +44,12 @@ static DENSE: &[DenseEntry] = &[
     trit_kernel_dense::Q4_AVX2_ENTRY,
     trit_kernel_dense::Q4_AVXVNNI_ENTRY,
     trit_kernel_dense::Q4_AVX512_ENTRY,
+    trit_kernel_dense::F32_NEON_ENTRY,
+    trit_kernel_dense::F16_NEON_ENTRY,
+    trit_kernel_dense::I8_NEON_ENTRY,
+    trit_kernel_dense::I8_DOT_ENTRY,
+    trit_kernel_dense::Q4_NEON_ENTRY,
+    trit_kernel_dense::Q4_DOT_ENTRY,
 ];
 
 /// Ids from best to worst for one token. The order is that of measurements in `kernels/README.md`; ids that are not here

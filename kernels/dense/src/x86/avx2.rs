@@ -2,18 +2,18 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi16,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_broadcast_ss, _mm256_cvtepi32_ps,
-    _mm256_cvtph_ps, _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_add_epi32, _mm256_and_si256, _mm256_broadcast_ss, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
+    _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
     _mm256_set1_epi32, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8,
-    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_srai_epi32, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
 };
 
 use half::f16;
 
-use super::intrinsics;
 use crate::bytes::Bytes;
 use crate::float::Lanes;
+use crate::intrinsics::intrinsics;
 
 /// AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -29,7 +29,6 @@ impl Lanes for Avx2 {
         fn load(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
         fn load_f16(from: *const f16) -> __m256 = _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
         fn store(v: __m256, to: *mut f32) = _mm256_storeu_ps(to, v);
-        fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
         fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
         fn prefetch(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
@@ -66,6 +65,10 @@ impl Bytes for Avx2 {
         fn dot_codes(part: __m256i, codes: __m256i, acts: __m256i) -> __m256i =
             _mm256_add_epi16(part, _mm256_maddubs_epi16(codes, acts));
         fn finish(part: __m256i) -> __m256i = _mm256_madd_epi16(part, _mm256_set1_epi16(1));
+
+        // Sixteen times as much would not fit into i16.
+        fn high_in_place(v: __m256i) -> __m256i = <Self as Bytes>::high(v);
+        fn finish_both(parts: [__m256i; 2]) -> __m256i = Self::finish(_mm256_add_epi16(parts[0], parts[1]));
     }
 }
 
@@ -97,6 +100,10 @@ impl Bytes for AvxVnni {
         fn begin() -> __m256i = _mm256_setzero_si256();
         fn dot_codes(part: __m256i, codes: __m256i, acts: __m256i) -> __m256i =
             _mm256_dpbusd_avx_epi32(part, codes, acts);
+
+        fn high_in_place(v: __m256i) -> __m256i = _mm256_and_si256(v, _mm256_set1_epi8(0xF0u8 as i8));
+        fn finish_both(parts: [__m256i; 2]) -> __m256i =
+            _mm256_add_epi32(parts[0], _mm256_srai_epi32::<4>(parts[1]));
     }
 
     #[inline(always)]

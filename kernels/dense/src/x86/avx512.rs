@@ -2,17 +2,17 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_ps,
-    _mm512_storeu_si512,
+    _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srai_epi32, _mm512_srli_epi16,
+    _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
 use half::f16;
 
-use super::intrinsics;
 use crate::bytes::Bytes;
 use crate::float::Lanes;
+use crate::intrinsics::intrinsics;
 
 /// AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
@@ -28,7 +28,6 @@ impl Lanes for Avx512 {
         fn load(from: *const f32) -> __m512 = _mm512_loadu_ps(from);
         fn load_f16(from: *const f16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
         fn store(v: __m512, to: *mut f32) = _mm512_storeu_ps(to, v);
-        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         fn prefetch(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
     }
@@ -62,6 +61,10 @@ impl Bytes for Vnni {
         fn begin() -> __m512i = _mm512_setzero_si512();
         fn dot_codes(part: __m512i, codes: __m512i, acts: __m512i) -> __m512i =
             _mm512_dpbusd_epi32(part, codes, acts);
+
+        fn high_in_place(v: __m512i) -> __m512i = _mm512_and_si512(v, _mm512_set1_epi8(0xF0u8 as i8));
+        fn finish_both(parts: [__m512i; 2]) -> __m512i =
+            _mm512_add_epi32(parts[0], _mm512_srai_epi32::<4>(parts[1]));
     }
 
     #[inline(always)]
