@@ -5,6 +5,10 @@ macro_rules! intrinsics {
     ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {
         $(
             #[inline(always)]
+            #[allow(
+                unused_unsafe,
+                reason = "what touches no memory is safe where the target always has the instruction set"
+            )]
             unsafe fn $name($($arg: $type),*) $(-> $out)? {
                 // SAFETY: as the caller says; see the trait.
                 unsafe { $body }

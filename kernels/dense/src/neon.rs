@@ -42,18 +42,13 @@ impl Lanes for Neon {
 }
 
 /// The sums of neighbours of sixteen products: no two products of ±127 leave an i16.
-///
-/// # Safety
-/// NEON.
-#[inline(always)]
-unsafe fn pairs(a: int8x16_t, b: int8x16_t) -> int16x8_t {
-    // SAFETY: as the caller says.
-    unsafe {
-        vpaddq_s16(
-            vmull_s8(vget_low_s8(a), vget_low_s8(b)),
-            vmull_high_s8(a, b),
-        )
-    }
+#[inline]
+#[target_feature(enable = "neon")]
+fn pairs(a: int8x16_t, b: int8x16_t) -> int16x8_t {
+    vpaddq_s16(
+        vmull_s8(vget_low_s8(a), vget_low_s8(b)),
+        vmull_high_s8(a, b),
+    )
 }
 
 impl Bytes for Neon {

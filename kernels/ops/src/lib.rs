@@ -20,6 +20,8 @@
 
 mod attend;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod probe;
 mod scalar;
 mod simd;
@@ -175,6 +177,8 @@ implement!(
     x86::avx512::Avx512,
     target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 );
+#[cfg(target_arch = "aarch64")]
+implement!(neon::Neon, target_feature(enable = "neon"));
 
 /// Every implementation that `cpu` can run, the fastest last.
 pub fn all(cpu: Cpu) -> Vec<&'static dyn Ops> {
@@ -189,7 +193,12 @@ fn native(cpu: Cpu) -> impl Iterator<Item = &'static dyn Ops> {
     avx2.into_iter().chain(avx512)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn native(cpu: Cpu) -> impl Iterator<Item = &'static dyn Ops> {
+    neon::Neon::open(cpu).map(|ops| ops as &dyn Ops).into_iter()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn native(_: Cpu) -> impl Iterator<Item = &'static dyn Ops> {
     std::iter::empty()
 }

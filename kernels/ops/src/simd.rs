@@ -109,3 +109,25 @@ impl Element for f16 {
         s.load_f16(from)
     }
 }
+
+/// Methods of [`Simd`] whose bodies are intrinsics. The token is the proof that they may be executed, and
+/// every memory access goes through a reference to an array of the right size.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! intrinsics {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {
+        $(
+            #[inline(always)]
+            #[allow(
+                unused_unsafe,
+                reason = "what touches no memory is safe where the target always has the instruction set"
+            )]
+            fn $name(self, $($arg: $type),*) $(-> $out)? {
+                // SAFETY: a token exists only where `open` saw the instruction set; arrays have the size that is read
+                // or written, and the instructions ask for no alignment.
+                unsafe { $body }
+            }
+        )*
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use intrinsics;

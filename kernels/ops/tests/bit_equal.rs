@@ -486,6 +486,9 @@ fn a_cap_removes_implementations() {
             .all(|isa| *isa <= Isa::Avx2)
     );
     let every = isas(Cpu::uncapped());
+    for isa in [Isa::Avx2, Isa::Avx512, Isa::Neon] {
+        assert_eq!(every.contains(&isa), Cpu::uncapped().has(isa), "{isa}");
+    }
     assert!(every.is_sorted());
     assert_eq!(
         trit_ops::best(Cpu::uncapped()).isa(),

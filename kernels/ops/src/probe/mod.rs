@@ -8,12 +8,14 @@ mod issue;
 #[cfg(target_arch = "x86_64")]
 mod issue_x86;
 mod peak;
+#[cfg(target_arch = "aarch64")]
+mod peak_neon;
 #[cfg(target_arch = "x86_64")]
 mod peak_x86;
 mod read;
 
 pub use issue::{IssueLoop, issue_loops};
 pub use peak::{Operation, PeakLoop, peaks};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use read::{LINE, Lines};
 pub use read::{ReadLoop, read_loops};

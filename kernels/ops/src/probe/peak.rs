@@ -83,6 +83,77 @@ pub(super) fn sum_f32(lanes: &[f32]) -> u64 {
     lanes.iter().map(|lane| *lane as u64).sum()
 }
 
+/// The sum of i16 lanes.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) fn sum_i16(lanes: &[i16]) -> u64 {
+    let sum: i64 = lanes.iter().map(|lane| i64::from(*lane)).sum();
+    sum.cast_unsigned()
+}
+
+/// Four products of 3 and 5 a step and an i32 lane.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) fn int8_lane(n: u64) -> u64 {
+    i32_lane(n.wrapping_mul(60))
+}
+
+/// A line of the list: `registers` accumulators of `lanes`, `products` a step each.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) const fn line(
+    (name, isa, operation): (&'static str, Isa, Operation),
+    run: fn(u64) -> u64,
+    lane: fn(u64) -> u64,
+    registers: usize,
+    lanes: usize,
+    products: usize,
+) -> PeakLoop {
+    PeakLoop {
+        name,
+        isa,
+        operation,
+        ops_per_iteration: 2 * (registers * products) as u64,
+        run,
+        lane,
+        lanes: (registers * lanes) as u64,
+    }
+}
+
+/// One loop: `$n` accumulators of type `$v`, and a step that takes the accumulator and the factors. The factor passes
+/// through an empty piece of assembly before each step, so that the compiler neither moves a product out of the loop nor
+/// merges accumulators that hold the same; it costs no instruction.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! peak {
+    ($name:ident, $features:literal, $n:ident x $v:ty, $reg:ident, zero $zero:expr, factors $a:expr, $b:expr,
+     |$sum:ident, $x:ident, $y:ident| $step:expr, [$lane:ty] $total:expr) => {
+        fn $name(iterations: u64) -> u64 {
+            #[allow(asm_sub_register, reason = "the text is a comment")]
+            #[target_feature(enable = $features)]
+            unsafe fn inner(iterations: u64) -> u64 {
+                const LANES: usize = size_of::<$v>() / size_of::<$lane>();
+                // A known factor could turn the multiplication into an addition.
+                let (mut $x, $y) = (std::hint::black_box($a), std::hint::black_box($b));
+                let mut sums = [$zero; $n];
+                for _ in 0..iterations {
+                    for i in 0..$n {
+                        // SAFETY: no instruction; the register comes out as it went in.
+                        unsafe {
+                            std::arch::asm!("/* {0} */", inout($reg) $x, options(pure, nomem, nostack, preserves_flags));
+                        }
+                        let $sum = sums[i];
+                        sums[i] = $step;
+                    }
+                }
+                // SAFETY: plain numbers of the same total size.
+                let lanes: [[$lane; LANES]; $n] = unsafe { std::mem::transmute(sums) };
+                $total(lanes.as_flattened())
+            }
+            // SAFETY: this loop is listed, and can be called, only where `peaks` saw the instruction set.
+            unsafe { inner(iterations) }
+        }
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use peak;
+
 /// Products of an iteration of the portable integer loop; both factors stay in the first cache.
 const PRODUCTS: usize = 1024;
 
@@ -137,7 +208,9 @@ static SCALAR: [PeakLoop; 2] = [
 pub fn peaks(cpu: Cpu) -> Vec<PeakLoop> {
     #[cfg(target_arch = "x86_64")]
     let native = &super::peak_x86::LOOPS;
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    let native = &super::peak_neon::LOOPS;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let native = &[];
     let all = SCALAR.iter().chain(native);
     all.filter(|peak| cpu.has(peak.isa)).copied().collect()
@@ -165,7 +238,7 @@ mod tests {
     #[test]
     fn both_operations_are_there_on_each_instruction_set() {
         for operation in [Operation::Int8, Operation::F32] {
-            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon] {
                 if Cpu::uncapped().has(isa) {
                     let found = peaks(Cpu::capped(isa))
                         .iter()

@@ -1,6 +1,5 @@
 //! Peak loops of x86-64.
 
-use std::arch::asm;
 use std::arch::x86_64::{
     __m128, __m128i, __m256, __m256i, __m512, __m512i, _mm_add_epi32, _mm_add_ps, _mm_madd_epi16,
     _mm_mul_ps, _mm_set1_epi16, _mm_set1_ps, _mm_setzero_ps, _mm_setzero_si128, _mm256_add_epi16,
@@ -9,49 +8,16 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
     _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
 };
-use std::hint::black_box;
-
 use trit_kernel::Isa;
 
-use super::peak::{A, B, Operation, PeakLoop, f32_lane, i32_lane, sum_f32, sum_i32};
+use super::peak::{
+    A, B, Operation, PeakLoop, f32_lane, i32_lane, int8_lane, line, peak, sum_f32, sum_i16, sum_i32,
+};
 
 /// Accumulators of a loop on 16 registers, factors aside.
 const NARROW: usize = 12;
 /// Accumulators of a loop on 32 registers, factors aside.
 const WIDE: usize = 16;
-
-/// One loop: `$n` accumulators of type `$v`, and a step that takes the accumulator and the factors. The factor passes
-/// through an empty piece of assembly before each step, so that the compiler neither moves a product out of the loop nor
-/// merges accumulators that hold the same; it costs no instruction.
-macro_rules! peak {
-    ($name:ident, $features:literal, $n:ident x $v:ty, $reg:ident, zero $zero:expr, factors $a:expr, $b:expr,
-     |$sum:ident, $x:ident, $y:ident| $step:expr, [$lane:ty] $total:expr) => {
-        fn $name(iterations: u64) -> u64 {
-            #[target_feature(enable = $features)]
-            unsafe fn inner(iterations: u64) -> u64 {
-                const LANES: usize = size_of::<$v>() / size_of::<$lane>();
-                // A known factor could turn the multiplication into an addition.
-                let (mut $x, $y) = (black_box($a), black_box($b));
-                let mut sums = [$zero; $n];
-                for _ in 0..iterations {
-                    for i in 0..$n {
-                        // SAFETY: no instruction; the register comes out as it went in.
-                        unsafe {
-                            asm!("/* {0} */", inout($reg) $x, options(pure, nomem, nostack, preserves_flags));
-                        }
-                        let $sum = sums[i];
-                        sums[i] = $step;
-                    }
-                }
-                // SAFETY: plain numbers of the same total size.
-                let lanes: [[$lane; LANES]; $n] = unsafe { std::mem::transmute(sums) };
-                $total(lanes.as_flattened())
-            }
-            // SAFETY: this loop is listed, and can be called, only where `peaks` saw the instruction set.
-            unsafe { inner(iterations) }
-        }
-    };
-}
 
 // What every x86-64 has: the portable kernels are compiled to these.
 peak!(mul_add_128, "sse2", NARROW x __m128, xmm_reg, zero _mm_setzero_ps(),
@@ -61,11 +27,6 @@ peak!(mul_add_128, "sse2", NARROW x __m128, xmm_reg, zero _mm_setzero_ps(),
 peak!(madd_128, "sse2", NARROW x __m128i, xmm_reg, zero _mm_setzero_si128(),
     factors _mm_set1_epi16(A.into()), _mm_set1_epi16(B.into()),
     |sum, x, y| _mm_add_epi32(sum, _mm_madd_epi16(x, y)), [i32] sum_i32);
-
-fn sum_i16(lanes: &[i16]) -> u64 {
-    let sum: i64 = lanes.iter().map(|lane| i64::from(*lane)).sum();
-    sum.cast_unsigned()
-}
 
 peak!(fma_256, "avx2,fma", NARROW x __m256, ymm_reg, zero _mm256_setzero_ps(),
     factors _mm256_set1_ps(0.5), _mm256_set1_ps(2.0),
@@ -95,31 +56,6 @@ peak!(dpbusd_256, "avx512f,avx512vl,avx512vnni", WIDE x __m256i, ymm_reg, zero _
 peak!(dpbusd_512, "avx512f,avx512vl,avx512vnni", WIDE x __m512i, zmm_reg, zero _mm512_setzero_si512(),
     factors _mm512_set1_epi8(A), _mm512_set1_epi8(B),
     |sum, x, y| _mm512_dpbusd_epi32(sum, x, y), [i32] sum_i32);
-
-/// Four products of 3 and 5 a step and an i32 lane.
-fn int8_lane(n: u64) -> u64 {
-    i32_lane(n.wrapping_mul(60))
-}
-
-/// A line of the list: `registers` accumulators of `lanes`, `products` a step each.
-const fn line(
-    (name, isa, operation): (&'static str, Isa, Operation),
-    run: fn(u64) -> u64,
-    lane: fn(u64) -> u64,
-    registers: usize,
-    lanes: usize,
-    products: usize,
-) -> PeakLoop {
-    PeakLoop {
-        name,
-        isa,
-        operation,
-        ops_per_iteration: 2 * (registers * products) as u64,
-        run,
-        lane,
-        lanes: (registers * lanes) as u64,
-    }
-}
 
 #[rustfmt::skip]
 pub(super) static LOOPS: [PeakLoop; 9] = [

@@ -158,11 +158,21 @@ static AVX512: [ReadLoop; 10] = loops!(
     "read-avx512-x8-p1024": 8 1024, "read-avx512-x16-p1024": 16 1024
 );
 
+#[cfg(target_arch = "aarch64")]
+static NEON: [ReadLoop; 10] = loops!(
+    crate::neon::Neon, crate::neon::TOKEN, target_feature(enable = "neon"), Isa::Neon,
+    "read-neon-x1": 1 0, "read-neon-x2": 2 0, "read-neon-x4": 4 0, "read-neon-x8": 8 0, "read-neon-x16": 16 0,
+    "read-neon-x1-p2048": 1 2048, "read-neon-x2-p2048": 2 2048, "read-neon-x4-p2048": 4 2048,
+    "read-neon-x8-p1024": 8 1024, "read-neon-x16-p1024": 16 1024
+);
+
 /// Every loop that `cpu` can run.
 pub fn read_loops(cpu: Cpu) -> Vec<ReadLoop> {
     #[cfg(target_arch = "x86_64")]
     let native = AVX2.iter().chain(&AVX512);
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    let native = &NEON;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let native = &[];
     let all = SCALAR.iter().chain(native);
     all.filter(|read| cpu.has(read.isa)).copied().collect()

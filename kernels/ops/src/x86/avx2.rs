@@ -16,9 +16,8 @@ use std::arch::x86_64::{
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 
-use super::intrinsics;
 use crate::probe::{LINE, Lines};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, intrinsics};
 
 const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
 
