@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     Failed,
     /// A value on the command line is wrong.
     Usage,
+    /// A regression, or a limit exceeded: of commands that judge.
+    OverLimit,
     /// The content of a file, or the environment, is not usable.
     Unusable,
     /// Energy was required and there is no meter.
@@ -29,6 +31,7 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::OverLimit => 3,
             Self::Unusable => 5,
             Self::EnergyMissing => 6,
             Self::Wrong => 7,
@@ -124,11 +127,12 @@ mod tests {
             Exit::Done,
             Exit::Failed,
             Exit::Usage,
+            Exit::OverLimit,
             Exit::Unusable,
             Exit::Wrong,
             Exit::Interrupted,
         ]
         .map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 5, 7, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 5, 7, 130]);
     }
 }

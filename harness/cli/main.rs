@@ -6,6 +6,7 @@ mod args;
 mod cmd;
 mod engine;
 mod exit;
+mod files;
 mod meter;
 mod out;
 mod probe;

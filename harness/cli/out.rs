@@ -203,7 +203,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Quotes a CSV field where it must be (RFC 4180).
-fn csv_field(text: &str) -> String {
+pub(crate) fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

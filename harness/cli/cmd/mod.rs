@@ -12,6 +12,8 @@ mod kernels;
 mod logits;
 mod machine;
 mod model;
+#[cfg(target_os = "linux")]
+mod monitor;
 mod report;
 mod run;
 mod tune;
@@ -32,7 +34,8 @@ pub(crate) use model::file_failure;
 
 Every command explains itself with --help. Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 input or output failed or a cell failed, 2 wrong value on the command line,
-5 unusable file or environment, 6 energy required but no meter, 7 wrong results, 130 interrupted."
+3 a limit exceeded, 5 unusable file or environment, 6 energy required but no meter, 7 wrong results,
+130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -42,6 +45,8 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::RunArgs),
+    #[cfg(target_os = "linux")]
+    Monitor(monitor::MonitorArgs),
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
@@ -55,7 +60,7 @@ enum Command {
 
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Measure", &["run"]),
+    ("Measure", &["run", "monitor"]),
     ("Judge", &["report"]),
     ("Know", &["kernels", "machine", "energy", "tune"]),
     ("Models", &["generate", "logits", "model"]),
@@ -83,6 +88,8 @@ pub(crate) fn help_template() -> String {
 pub(crate) fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Run(args) => run::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Monitor(args) => monitor::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,13 +24,11 @@ use crate::args::{FormatArg, PassArgs, budget, thread_count};
 use crate::cmd::file_failure;
 use crate::cmd::report::{record_failure, write_reports};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::files;
 use crate::meter;
 use crate::out::{Out, Table, say};
 use crate::probe;
 use crate::progress::Bar;
-
-/// The longest suite that is read: a hundred times the longest that is shipped.
-const MAX_SUITE_BYTES: u64 = 1 << 20;
 
 /// Measures this machine with a suite and leaves tables, charts and a report
 #[derive(Args, Debug)]
@@ -368,22 +365,7 @@ fn load_suite(name: &str) -> Result<Suite, Failure> {
             trit_core::suite_names().join(" ")
         )));
     }
-    let io = |error| {
-        Failure::failed(anyhow::Error::new(error).context(format!("cannot read suite `{name}`")))
-    };
-    let mut bytes = Vec::new();
-    fs::File::open(name)
-        .map_err(io)?
-        .take(MAX_SUITE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    if bytes.len() as u64 > MAX_SUITE_BYTES {
-        return Err(Failure::unusable(anyhow::anyhow!(
-            "suite `{name}` is longer than {MAX_SUITE_BYTES} bytes; hint: is it a TOML file?"
-        )));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::unusable(anyhow::anyhow!("suite `{name}` is not UTF-8 text")))?;
+    let text = files::text("suite", Path::new(name))?;
     parsed(Suite::parse(name, &text))
 }
 

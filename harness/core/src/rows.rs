@@ -272,6 +272,45 @@ row! {
 }
 
 row! {
+    /// What a process and those it started had and used at a moment, as in `timeline.csv`. Amounts of time, faults,
+    /// switches, energy and tokens are since the start of the phase's process.
+    TimelineRow {
+        cell: String = "The cell; `program:<name>` for a monitored program.",
+        phase: String = "load, prefill or decode; run for a monitored program, and end for what it used in all.",
+        unix_ns: u64 = "When, in nanoseconds since 1970 UTC.",
+        monotonic_ns: u64 = "When, by the clock of the process that looked, since its start.",
+        processes: Option<u64> = "Processes that live.",
+        threads: Option<u64> = "Their threads.",
+        rss_bytes: Option<u64> = "Their resident sets; shared pages are in each of them.",
+        rss_anon_bytes: Option<u64> = "The anonymous part.",
+        rss_file_bytes: Option<u64> = "The file-backed part.",
+        rss_shmem_bytes: Option<u64> = "The shared-memory part.",
+        pss_bytes: Option<u64> = "Their proportional sets, at the moments at which this was looked at.",
+        anon_huge_bytes: Option<u64> = "Anonymous memory on transparent huge pages, at the same moments.",
+        numa_bytes: String = "Resident bytes by NUMA node, as `<node>=<bytes>` separated by spaces; at the ends of phases.",
+        peak_rss_bytes: Option<u64> = "Largest resident set of any one of them so far (VmHWM; at the end `ru_maxrss`).",
+        cgroup_peak_bytes: Option<u64> = "Largest memory of the control group so far, page cache and others in it included.",
+        user_ns: Option<u64> = "User CPU time.",
+        system_ns: Option<u64> = "System CPU time.",
+        minor_faults: Option<u64> = "Pages that became present without reading anything.",
+        major_faults: Option<u64> = "Pages that had to be read.",
+        voluntary_switches: Option<u64> = "Voluntary context switches of the threads that live, at the moments at which this was looked at; at the end of all.",
+        involuntary_switches: Option<u64> = "Involuntary context switches, likewise.",
+        steal_ns: Option<u64> = "Time that the hypervisor took from this machine.",
+        throttled_ns: Option<u64> = "Time for which the control group was kept from running.",
+        throttle_count: Option<u64> = "How often a core or package was slowed down for its temperature.",
+        frequency_khz: Option<u64> = "Clock of the first CPU, where readable.",
+        temperature_mc: Option<i64> = "Hottest sensor of the processor, in 1/1000 degrees Celsius.",
+        energy_pkg_uj: Option<u64> = "Energy of the processor packages.",
+        energy_dram_uj: Option<u64> = "Energy of memory.",
+        tokens: Option<u64> = "Tokens that the program told of.",
+        tokens_ns: Option<u64> = "Time that it told for them.",
+        requests: Option<u64> = "Requests that it told of, failed ones included.",
+        errors: Option<u64> = "Requests that it told had failed.",
+    }
+}
+
+row! {
     /// The results of a cell, as in the right half of `summary.csv`.
     Results {
         n: Option<u64> = "Samples that count.",

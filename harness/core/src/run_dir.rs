@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::columns::Columns;
 use crate::session::SCHEMA;
 use crate::{
-    Cell, EnergyRow, FieldError, Measurement, PairRow, PowerRow, Session, SummaryRow, TokenRow,
+    Cell, EnergyRow, FieldError, Measurement, PairRow, PowerRow, Session, SummaryRow, TimelineRow, TokenRow,
 };
 
 /// Name of the session record.
@@ -101,6 +101,9 @@ impl Table for Measurement {
 }
 impl Table for TokenRow {
     const FILE: &'static str = "tokens.csv";
+}
+impl Table for TimelineRow {
+    const FILE: &'static str = "timeline.csv";
 }
 impl Table for PairRow {
     const FILE: &'static str = "pairs.csv";

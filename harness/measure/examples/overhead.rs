@@ -6,8 +6,8 @@
 use std::io::{self, Write};
 
 use trit_measure::{
-    Clock, Evidence, MonotonicClock, Team, TeamOptions, clock_facts, default_threads, machine,
-    memory, pss,
+    Clock, Evidence, MonotonicClock, ProcessTree, Roots, Team, TeamOptions, clock_facts,
+    default_threads, machine, memory, pss,
 };
 
 fn main() -> io::Result<()> {
@@ -74,5 +74,13 @@ fn main() -> io::Result<()> {
         std::hint::black_box(pss());
         clock.now_ns() - start
     };
-    line("proportional set", (0..200).map(|_| walk()).collect())
+    line("proportional set", (0..200).map(|_| walk()).collect())?;
+    let own = std::process::id();
+    let mut tree = ProcessTree::new(Roots::default(), own, own);
+    let mut look = || {
+        let start = clock.now_ns();
+        std::hint::black_box(tree.sample(&clock));
+        clock.now_ns() - start
+    };
+    line("look at a process", (0..1000).map(|_| look()).collect())
 }

@@ -34,6 +34,23 @@ pub struct CpuTimes {
 }
 
 impl CpuTimes {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            user_ns: self.user_ns.saturating_add(other.user_ns),
+            system_ns: self.system_ns.saturating_add(other.system_ns),
+            voluntary_switches: self
+                .voluntary_switches
+                .saturating_add(other.voluntary_switches),
+            involuntary_switches: self
+                .involuntary_switches
+                .saturating_add(other.involuntary_switches),
+            minor_faults: self.minor_faults.saturating_add(other.minor_faults),
+            major_faults: self.major_faults.saturating_add(other.major_faults),
+        }
+    }
+
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -108,6 +125,34 @@ impl SystemTimes {
     }
 }
 
+/// The counters of [`Evidence`] that belong to the machine and to no process: for watching others.
+pub struct MachineEvidence(Sources);
+
+impl MachineEvidence {
+    /// Finds them under `roots`.
+    pub fn find(roots: &Roots) -> Self {
+        Self(Sources::find(roots, Sources::first_cpu()))
+    }
+
+    /// The counters now; the times of a process are left at 0.
+    pub fn read(&self) -> Evidence {
+        self.0.of_machine()
+    }
+
+    /// As [`Evidence::facts`].
+    pub fn facts(&self) -> BTreeMap<&'static str, String> {
+        self.0.facts()
+    }
+}
+
+impl std::fmt::Debug for MachineEvidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MachineEvidence")
+            .field(&self.facts())
+            .finish()
+    }
+}
+
 /// Where the counters of [`Evidence`] are on this machine: looked up once, since most of the time of a reading would
 /// go into looking for files that are not there.
 struct Sources {
@@ -155,10 +200,12 @@ impl Sources {
 
     fn of_this_machine() -> &'static Self {
         static SOURCES: OnceLock<Sources> = OnceLock::new();
-        SOURCES.get_or_init(|| {
-            let first = affinity::process_cpus().and_then(|cpus| cpus.first().copied());
-            Self::find(&Roots::default(), first.unwrap_or(0))
-        })
+        SOURCES.get_or_init(|| Self::find(&Roots::default(), Self::first_cpu()))
+    }
+
+    fn first_cpu() -> usize {
+        let first = affinity::process_cpus().and_then(|cpus| cpus.first().copied());
+        first.unwrap_or(0)
     }
 
     fn steal_ns(&self) -> Option<u64> {
@@ -328,11 +375,6 @@ impl Evidence {
             cpu,
             ..Sources::of_this_machine().of_machine()
         }
-    }
-
-    /// The counters of the machine alone; the time of this process is left at 0. For watching another process.
-    pub fn of_machine() -> Self {
-        Sources::of_this_machine().of_machine()
     }
 
     /// Where each quantity comes from, or `empty: ` and the reason, by the names of the fields.

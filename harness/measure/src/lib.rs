@@ -24,13 +24,14 @@ mod team;
 mod thermal;
 mod threads;
 mod topology;
+mod tree;
 
 pub use cgroup::{Cgroup, cgroup};
 pub use clock::{Clock, ClockFacts, FakeClock, MonotonicClock, clock_facts};
 pub use counters::{Counters, Counts, NoCounters};
 pub use evidence::{
-    CpuTimes, Evidence, SystemTimes, children_times, cpu_times, frequency_khz, load_average,
-    steal_ns, throttle_count,
+    CpuTimes, Evidence, MachineEvidence, SystemTimes, children_times, cpu_times, frequency_khz,
+    load_average, steal_ns, throttle_count,
 };
 pub use machine::{
     Build, Cache, CpuFacts, Host, Limits, Machine, MemoryFacts, Virtualization, machine,
@@ -45,3 +46,4 @@ pub use sys::team::Team;
 pub use team::{MAX_THREADS, TeamError, TeamOptions, share};
 pub use threads::default_threads;
 pub use topology::cpu_order;
+pub use tree::{ProcessTree, TreeSample};

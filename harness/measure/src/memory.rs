@@ -53,7 +53,7 @@ impl Memory {
             .map_or_else(Self::default, |status| Self::parse(&status))
     }
 
-    fn parse(status: &str) -> Self {
+    pub(crate) fn parse(status: &str) -> Self {
         Self {
             peak_rss_bytes: kib_field(status, "VmHWM"),
             rss_bytes: kib_field(status, "VmRSS"),

@@ -13,6 +13,8 @@ mod host;
 mod inputs;
 mod limits;
 mod meter;
+#[cfg(target_os = "linux")]
+pub mod monitor;
 mod outcome;
 pub mod pairing;
 mod planner;

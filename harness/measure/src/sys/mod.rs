@@ -1,6 +1,8 @@
 //! System calls and shared memory behind safe interfaces: the only module of the crate with unsafe code.
 
 pub mod affinity;
+#[cfg(target_os = "linux")]
+pub mod child;
 pub(crate) mod columns;
 mod cpuid;
 mod file_map;

@@ -27,15 +27,30 @@ pub(crate) fn usage(whose: Whose) -> Option<CpuTimes> {
     }
     // SAFETY: all bytes were zero, which is a valid `rusage` of integers, and the call filled it in.
     let usage = unsafe { usage.assume_init() };
+    Some(from_rusage(&usage).cpu)
+}
+
+/// What a process used.
+pub(crate) struct CpuUsage {
+    pub(crate) cpu: CpuTimes,
+    /// The largest resident set; kept in KiB by Linux.
+    pub(crate) max_rss_bytes: Option<u64>,
+}
+
+pub(crate) fn from_rusage(usage: &libc::rusage) -> CpuUsage {
     let count = |value: libc::c_long| value.max(0) as u64;
-    Some(CpuTimes {
+    let cpu = CpuTimes {
         user_ns: ns(usage.ru_utime),
         system_ns: ns(usage.ru_stime),
         voluntary_switches: count(usage.ru_nvcsw),
         involuntary_switches: count(usage.ru_nivcsw),
         minor_faults: count(usage.ru_minflt),
         major_faults: count(usage.ru_majflt),
-    })
+    };
+    let max_rss_bytes = count(usage.ru_maxrss)
+        .checked_mul(1024)
+        .filter(|&bytes| bytes > 0 && cfg!(target_os = "linux"));
+    CpuUsage { cpu, max_rss_bytes }
 }
 
 fn ns(time: libc::timeval) -> u64 {
