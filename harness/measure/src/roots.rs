@@ -63,7 +63,8 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// The text of a file without the white space around it; `None` when it cannot be read, is no text, or is empty.
 pub(crate) fn text(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
+    // Most of these files fit, and are then read at once: a look at a process is a dozen of them.
+    let mut bytes = Vec::with_capacity(4096);
     File::open(path)
         .ok()?
         .take(MAX_BYTES)

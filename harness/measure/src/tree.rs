@@ -10,9 +10,9 @@ use crate::{Clock, Memory, Pss, Roots};
 /// More new process ids than this since the last look: looking through all processes costs less.
 const NEW_IDS: u64 = 256;
 /// What costs more than a few files is repeated only after this many times its own duration, so that none of the three
-/// takes more than 0.1 % of a CPU: proportional sets, switches of all threads, and looking for new processes on a
+/// takes more than 0.05 % of a CPU: proportional sets, switches of all threads, and looking for new processes on a
 /// machine where others start many.
-const REST: u64 = 1000;
+const REST: u64 = 2000;
 /// Proportional sets are not looked at more often than this.
 const PSS_PAUSE_NS: u64 = 1_000_000_000;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 
 use super::usage::{CpuUsage, from_rusage};
@@ -78,8 +78,23 @@ impl Watched {
         if adopted != 0 {
             return Err(io::Error::last_os_error());
         }
-        // Before the start: its end must not come before we wait for it. The program starts with a mask of its own.
-        let signals = signals()?;
+        // Before the start: its end must not come before we wait for it.
+        let set = watched_signals();
+        let signals = block(&set)?;
+        // A program inherits what is blocked here, and could not be ended by what it is passed.
+        // SAFETY: between fork and exec only calls that are allowed in signal handlers may be made: this is one, and it
+        // touches nothing but the set that the closure owns.
+        unsafe {
+            command.pre_exec(move || {
+                let freed =
+                    libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+                if freed == 0 {
+                    Ok(())
+                } else {
+                    Err(io::Error::from_raw_os_error(freed))
+                }
+            });
+        }
         if pipe {
             command.stdout(Stdio::piped());
         }
@@ -248,8 +263,8 @@ impl Watched {
     }
 }
 
-/// Blocks the signals and gives the file they are read from.
-fn signals() -> io::Result<OwnedFd> {
+/// The signals that become events.
+fn watched_signals() -> libc::sigset_t {
     // SAFETY: all bytes zero are a valid `sigset_t`, and it is emptied next.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is memory of ours.
@@ -258,14 +273,18 @@ fn signals() -> io::Result<OwnedFd> {
         // SAFETY: the set is initialised and the signal is one that exists.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }
+    set
+}
+
+/// Blocks the signals and gives the file they are read from.
+fn block(set: &libc::sigset_t) -> io::Result<OwnedFd> {
     // SAFETY: the set is complete and outlives the call; the old mask is not asked for.
-    let blocked =
-        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set, std::ptr::null_mut()) };
     if blocked != 0 {
         return Err(io::Error::from_raw_os_error(blocked));
     }
     // SAFETY: the set is complete and outlives the call; -1 asks for a new descriptor.
-    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    let fd = unsafe { libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
