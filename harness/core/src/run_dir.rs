@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::columns::Columns;
 use crate::session::SCHEMA;
 use crate::{
-    Cell, EnergyRow, FieldError, Measurement, PairRow, PowerRow, Session, SummaryRow, TimelineRow, TokenRow,
+    Cell, EnergyRow, FieldError, Measurement, PairRow, PowerRow, Session, SummaryRow, TimelineRow,
+    TokenRow,
 };
 
 /// Name of the session record.

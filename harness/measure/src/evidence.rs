@@ -78,6 +78,12 @@ pub fn cpu_times() -> CpuTimes {
     usage(Whose::Process).expect("getrusage of the own process cannot fail")
 }
 
+/// CPU time of this process so far, all threads, user and system: what something costs, whoever else wants the CPU.
+pub fn cpu_ns() -> u64 {
+    let used = cpu_times();
+    used.user_ns.saturating_add(used.system_ns)
+}
+
 /// CPU time and switches of all children that have ended; for programs that are measured from outside.
 pub fn children_times() -> Option<CpuTimes> {
     usage(Whose::Children)

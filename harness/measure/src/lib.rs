@@ -30,8 +30,8 @@ pub use cgroup::{Cgroup, cgroup};
 pub use clock::{Clock, ClockFacts, FakeClock, MonotonicClock, clock_facts};
 pub use counters::{Counters, Counts, NoCounters};
 pub use evidence::{
-    CpuTimes, Evidence, MachineEvidence, SystemTimes, children_times, cpu_times, frequency_khz,
-    load_average, steal_ns, throttle_count,
+    CpuTimes, Evidence, MachineEvidence, SystemTimes, children_times, cpu_ns, cpu_times,
+    frequency_khz, load_average, steal_ns, throttle_count,
 };
 pub use machine::{
     Build, Cache, CpuFacts, Host, Limits, Machine, MemoryFacts, Virtualization, machine,

@@ -9,10 +9,11 @@ use crate::{Clock, Memory, Pss, Roots};
 
 /// More new process ids than this since the last look: looking through all processes costs less.
 const NEW_IDS: u64 = 256;
-/// What costs more than a few files is repeated only after this many times its own duration, so that none of the three
-/// takes more than 0.05 % of a CPU: proportional sets, switches of all threads, and looking for new processes on a
-/// machine where others start many.
+/// What costs more than a few files is repeated only after this many times its own duration, so that it takes no more
+/// than 0.05 % of a CPU: proportional sets, and switches of all threads.
 const REST: u64 = 2000;
+/// The same for looking for new processes, where others start many: 0.2 %.
+const FINDING_REST: u64 = 500;
 /// Proportional sets are not looked at more often than this.
 const PSS_PAUSE_NS: u64 = 1_000_000_000;
 
@@ -27,11 +28,18 @@ impl Pace {
         now_ns >= self.next_ns
     }
 
-    /// It took from `start_ns` to `end_ns`.
-    fn rest(&mut self, start_ns: u64, end_ns: u64, least_ns: u64) {
-        let rest = (end_ns - start_ns).saturating_mul(REST);
-        self.next_ns = end_ns.saturating_add(rest.max(least_ns));
+    /// It cost this much CPU time, and is over now.
+    fn rest(&mut self, times: u64, cost_ns: u64, now_ns: u64, least_ns: u64) {
+        let rest = cost_ns.saturating_mul(times).max(least_ns);
+        self.next_ns = now_ns.saturating_add(rest);
     }
+}
+
+/// When it is, and what it costs.
+#[derive(Clone, Copy)]
+struct Clocks<'c> {
+    wall: &'c dyn Clock,
+    cpu_ns: &'c dyn Fn() -> u64,
 }
 
 /// What a tree of processes had and used when it was looked at. Amounts of several processes are added up; a page that
@@ -64,7 +72,7 @@ pub struct TreeSample {
 ///
 /// New processes are found by the last process id that the kernel gave away (`/proc/loadavg`): only when that moved, the
 /// ids since then are looked at. Where others start hundreds of processes a second that takes long, and is done less
-/// often: then a new process may be seen some tenths of a second late, with all that it used until then. Who once belonged to the tree stays in it, whoever inherits it.
+/// often: then a new process may be seen a second or two late, with all that it used until then. Who once belonged to the tree stays in it, whoever inherits it.
 #[derive(Debug)]
 pub struct ProcessTree {
     roots: Roots,
@@ -147,7 +155,8 @@ impl ProcessTree {
             roots,
             heir,
             members: BTreeMap::new(),
-            last_id: None,
+            // Its descendants are younger: their ids were given away after its own.
+            last_id: Some(u64::from(root)),
             finding: Pace::default(),
             switching: Pace::default(),
             walking: Pace::default(),
@@ -172,9 +181,11 @@ impl ProcessTree {
         self.ended = self.ended.both(used, u64::saturating_add);
     }
 
-    /// Looks at all of them.
-    pub fn sample(&mut self, clock: &dyn Clock) -> TreeSample {
-        self.find_new(clock);
+    /// Looks at all of them. `cpu_ns` tells the CPU time of this process ([`crate::cpu_ns`]): what costs much is done less
+    /// often.
+    pub fn sample(&mut self, wall: &dyn Clock, cpu_ns: &dyn Fn() -> u64) -> TreeSample {
+        let clocks = Clocks { wall, cpu_ns };
+        self.find_new(clocks);
         let mut sample = TreeSample::default();
         let mut totals = self.ended;
         let mut single = Some((0u64, 0u64));
@@ -215,11 +226,11 @@ impl ProcessTree {
         sample.minor_faults = self.largest.minor_faults;
         sample.major_faults = self.largest.major_faults;
         if sample.processes > 0 {
-            let switches = single.or_else(|| self.switches(&members, clock));
+            let switches = single.or_else(|| self.switches(&members, clocks));
             (sample.voluntary_switches, sample.involuntary_switches) = switches.unzip();
         }
         sample.memory.peak_rss_bytes = self.peak_rss_bytes;
-        sample.pss = self.pss(&members, clock);
+        sample.pss = self.pss(&members, clocks);
         sample
     }
 
@@ -232,11 +243,11 @@ impl ProcessTree {
     }
 
     /// The switches of all threads, when it is time.
-    fn switches(&mut self, members: &[u32], clock: &dyn Clock) -> Option<(u64, u64)> {
-        let start = clock.now_ns();
-        if !self.switching.is_due(start) {
+    fn switches(&mut self, members: &[u32], clocks: Clocks<'_>) -> Option<(u64, u64)> {
+        if !self.switching.is_due(clocks.wall.now_ns()) {
             return None;
         }
+        let start = (clocks.cpu_ns)();
         let mut sum = None;
         for pid in members {
             let threads = std::fs::read_dir(self.process(*pid).join("task"));
@@ -250,16 +261,17 @@ impl ProcessTree {
                 }
             }
         }
-        self.switching.rest(start, clock.now_ns(), 0);
+        let cost = (clocks.cpu_ns)() - start;
+        self.switching.rest(REST, cost, clocks.wall.now_ns(), 0);
         sum
     }
 
     /// The proportional sets, when it is time.
-    fn pss(&mut self, members: &[u32], clock: &dyn Clock) -> Option<Pss> {
-        let start = clock.now_ns();
-        if !self.walking.is_due(start) || members.is_empty() {
+    fn pss(&mut self, members: &[u32], clocks: Clocks<'_>) -> Option<Pss> {
+        if members.is_empty() || !self.walking.is_due(clocks.wall.now_ns()) {
             return None;
         }
+        let start = (clocks.cpu_ns)();
         let mut sum = Pss::default();
         for pid in members {
             let pss = Pss::read(&self.roots, Some(*pid));
@@ -268,18 +280,22 @@ impl ProcessTree {
             sum.pss_file_bytes = add(sum.pss_file_bytes, pss.pss_file_bytes);
             sum.anon_huge_bytes = add(sum.anon_huge_bytes, pss.anon_huge_bytes);
         }
-        self.walking.rest(start, clock.now_ns(), PSS_PAUSE_NS);
+        let cost = (clocks.cpu_ns)() - start;
+        self.walking
+            .rest(REST, cost, clocks.wall.now_ns(), PSS_PAUSE_NS);
         sum.pss_bytes.map(|_| sum)
     }
 
     /// Takes in whoever was started since the last look and descends from the tree.
-    fn find_new(&mut self, clock: &dyn Clock) {
-        let start = clock.now_ns();
-        if !self.finding.is_due(start) {
+    fn find_new(&mut self, clocks: Clocks<'_>) {
+        if !self.finding.is_due(clocks.wall.now_ns()) {
             return;
         }
+        let start = (clocks.cpu_ns)();
         self.look_for_new();
-        self.finding.rest(start, clock.now_ns(), 0);
+        let cost = (clocks.cpu_ns)() - start;
+        self.finding
+            .rest(FINDING_REST, cost, clocks.wall.now_ns(), 0);
     }
 
     fn look_for_new(&mut self) {

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use trit_measure::{CpuTimes, FakeClock, ProcessTree, Roots};
+use trit_measure::{Clock, CpuTimes, FakeClock, MonotonicClock, ProcessTree, Roots, cpu_ns};
 
 /// A `/proc` that tests write.
 struct Proc {
@@ -85,7 +85,7 @@ const CHILD_USER_NS: u64 = 20_000_000;
 #[test]
 fn descendants_are_added_up_and_strangers_are_not() {
     let proc = Proc::new();
-    proc.last_id(105);
+    proc.last_id(50);
     proc.put(ROOT);
     let child = |pid, parent| Fake {
         pid,
@@ -108,7 +108,7 @@ fn descendants_are_added_up_and_strangers_are_not() {
 
     let clock = FakeClock::new(0);
     let mut tree = proc.tree(100);
-    let sample = tree.sample(&clock);
+    let sample = tree.sample(&clock, &|| clock.now_ns());
     assert_eq!((sample.processes, sample.threads), (4, 4));
     assert_eq!(sample.memory.rss_bytes, Some(4000 << 10));
     assert_eq!(sample.memory.peak_rss_bytes, Some(2000 << 10), "of one");
@@ -125,16 +125,20 @@ fn new_processes_are_found_when_the_last_id_moves() {
     proc.put(ROOT);
     let clock = FakeClock::new(0);
     let mut tree = proc.tree(100);
-    assert_eq!(tree.sample(&clock).processes, 1);
+    assert_eq!(tree.sample(&clock, &|| clock.now_ns()).processes, 1);
     let child = Fake {
         pid: 110,
         parent: 100,
         ..ROOT
     };
     proc.put(child);
-    assert_eq!(tree.sample(&clock).processes, 1, "no id was given away");
+    assert_eq!(
+        tree.sample(&clock, &|| clock.now_ns()).processes,
+        1,
+        "no id was given away"
+    );
     proc.last_id(111);
-    assert_eq!(tree.sample(&clock).processes, 2);
+    assert_eq!(tree.sample(&clock, &|| clock.now_ns()).processes, 2);
     // Its parent ended, and its own child was inherited by whoever asked for orphans.
     proc.put(Fake {
         pid: 112,
@@ -143,7 +147,11 @@ fn new_processes_are_found_when_the_last_id_moves() {
     });
     proc.put(Fake { parent: 1, ..child });
     proc.last_id(112);
-    assert_eq!(tree.sample(&clock).processes, 3, "who belongs to us stays");
+    assert_eq!(
+        tree.sample(&clock, &|| clock.now_ns()).processes,
+        3,
+        "who belongs to us stays"
+    );
     // Ids began again: everybody is looked at.
     proc.put(Fake {
         pid: 3,
@@ -151,7 +159,7 @@ fn new_processes_are_found_when_the_last_id_moves() {
         ..ROOT
     });
     proc.last_id(3);
-    assert_eq!(tree.sample(&clock).processes, 4);
+    assert_eq!(tree.sample(&clock, &|| clock.now_ns()).processes, 4);
 }
 
 #[test]
@@ -167,13 +175,13 @@ fn an_id_that_was_given_away_again_is_a_stranger() {
     proc.put(child);
     let clock = FakeClock::new(0);
     let mut tree = proc.tree(100);
-    assert_eq!(tree.sample(&clock).processes, 2);
+    assert_eq!(tree.sample(&clock, &|| clock.now_ns()).processes, 2);
     proc.put(Fake {
         parent: 1,
         start: 5000,
         ..child
     });
-    assert_eq!(tree.sample(&clock).processes, 1);
+    assert_eq!(tree.sample(&clock, &|| clock.now_ns()).processes, 1);
 }
 
 #[test]
@@ -189,21 +197,21 @@ fn times_never_go_back_and_orphans_count() {
     });
     let clock = FakeClock::new(0);
     let mut tree = proc.tree(100);
-    let before = tree.sample(&clock);
+    let before = tree.sample(&clock, &|| clock.now_ns());
     assert_eq!(before.user_ns, 5_100_000_000 + 2 * CHILD_USER_NS);
     // It ends and nobody has its times; then whoever inherited it says so.
     proc.remove(101);
-    let after = tree.sample(&clock);
+    let after = tree.sample(&clock, &|| clock.now_ns());
     assert_eq!((after.processes, after.user_ns), (1, before.user_ns));
     assert_eq!(after.memory.peak_rss_bytes, before.memory.peak_rss_bytes);
     tree.orphan_ended(&CpuTimes {
         user_ns: 6_000_000_000,
         ..CpuTimes::default()
     });
-    let told = tree.sample(&clock);
+    let told = tree.sample(&clock, &|| clock.now_ns());
     assert_eq!(told.user_ns, 6_000_000_000 + 100_000_000 + CHILD_USER_NS);
     proc.remove(100);
-    let gone = tree.sample(&clock);
+    let gone = tree.sample(&clock, &|| clock.now_ns());
     assert_eq!((gone.processes, gone.memory.rss_bytes), (0, None));
     assert_eq!(gone.voluntary_switches, None);
     assert_eq!(gone.user_ns, told.user_ns);
@@ -222,14 +230,18 @@ fn walks_rest_as_long_as_they_cost() {
     // Every reading of the clock takes a millisecond: so does a walk.
     let clock = FakeClock::stepping(0, 1_000_000);
     let mut tree = proc.tree(100);
-    let pss = tree.sample(&clock).pss.unwrap();
+    let pss = tree.sample(&clock, &|| clock.now_ns()).pss.unwrap();
     assert_eq!(pss.pss_bytes, Some(300 << 10));
     assert_eq!(pss.anon_huge_bytes, Some(128 << 10));
-    assert_eq!(tree.sample(&clock).pss, None);
+    assert_eq!(tree.sample(&clock, &|| clock.now_ns()).pss, None);
     clock.advance(1_900_000_000);
-    assert_eq!(tree.sample(&clock).pss, None, "2000 times a millisecond");
+    assert_eq!(
+        tree.sample(&clock, &|| clock.now_ns()).pss,
+        None,
+        "2000 times a millisecond"
+    );
     clock.advance(100_000_000);
-    assert!(tree.sample(&clock).pss.is_some());
+    assert!(tree.sample(&clock, &|| clock.now_ns()).pss.is_some());
 }
 
 #[test]
@@ -246,7 +258,7 @@ fn broken_files_are_no_processes() {
         "100 (x) S 7 1 1 0 -1 0 1 1 1 1 18446744073709551615 1 1 1 20 0 1 0 1000 9 9",
     ] {
         fs::write(proc.path("100/stat"), stat).unwrap();
-        let sample = proc.tree(100).sample(&FakeClock::new(0));
+        let sample = proc.tree(100).sample(&FakeClock::new(0), &|| 0);
         assert_eq!(sample.processes, 0, "{stat}");
     }
 }
@@ -255,7 +267,7 @@ fn broken_files_are_no_processes() {
 fn this_process_is_seen() {
     let own = std::process::id();
     let mut tree = ProcessTree::new(Roots::default(), own, own);
-    let sample = tree.sample(&trit_measure::MonotonicClock);
+    let sample = tree.sample(&MonotonicClock, &cpu_ns);
     assert!(sample.processes >= 1 && sample.threads >= 1);
     assert!(sample.memory.rss_bytes.unwrap() > 0);
     assert!(sample.minor_faults > 0);

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use trit_core::TimelineRow;
 use trit_measure::energy::{EnergyProbe, EnergyStatus, Meter, MeterOptions};
 use trit_measure::sys::child::Watched;
 use trit_measure::{
-    Clock, Evidence, MachineEvidence, MonotonicClock, ProcessTree, Roots, cgroup_peak_bytes,
-    cpu_times,
+    Clock, Evidence, MachineEvidence, MonotonicClock, ProcessTree, Roots, cgroup_peak_bytes, cpu_ns,
 };
 
 use super::{EnergyEnd, Event, World};
@@ -32,8 +30,6 @@ pub struct Live {
     tree: ProcessTree,
     machine: MachineEvidence,
     before: Evidence,
-    /// Nanoseconds from the start of the clock's scale to 1970, backwards.
-    unix_offset_ns: u64,
     meter: Result<Meter, Box<EnergyProbe>>,
     /// Energy that live samples told so far; missing since one of them had none.
     package_uj: Option<u64>,
@@ -57,12 +53,6 @@ impl Live {
         };
         let mut meter = Meter::open(&roots, &metering);
         let machine = MachineEvidence::find(&roots);
-        let now = MonotonicClock.now_ns();
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-            });
         if let Ok(meter) = &mut meter {
             meter.begin();
             meter.sample();
@@ -76,7 +66,6 @@ impl Live {
             child,
             machine,
             before,
-            unix_offset_ns: unix.saturating_sub(now),
             meter,
             package_uj: counted,
             dram_uj: counted,
@@ -90,7 +79,7 @@ impl World for Live {
     }
 
     fn unix_ns(&self) -> u64 {
-        self.unix_offset_ns.saturating_add(self.now_ns())
+        MonotonicClock.unix_ns()
     }
 
     fn wait(&mut self, timeout_ns: u64) -> io::Result<Event> {
@@ -104,7 +93,7 @@ impl World for Live {
     }
 
     fn look(&mut self) -> TimelineRow {
-        let tree = self.tree.sample(&MonotonicClock);
+        let tree = self.tree.sample(&MonotonicClock, &cpu_ns);
         let machine = self.machine.read().since(&self.before);
         if let Ok(meter) = &mut self.meter {
             let energy = meter.sample();
@@ -141,8 +130,7 @@ impl World for Live {
     }
 
     fn own_cpu_ns(&self) -> u64 {
-        let used = cpu_times();
-        used.user_ns + used.system_ns
+        cpu_ns()
     }
 
     fn energy(&mut self) -> EnergyEnd {
