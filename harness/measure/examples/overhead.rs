@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use trit_measure::{
-    Clock, Evidence, MonotonicClock, ProcessTree, Roots, Team, TeamOptions, clock_facts,
+    Clock, Evidence, MonotonicClock, ProcessTree, Roots, Team, TeamOptions, clock_facts, cpu_ns,
     default_threads, machine, memory, pss,
 };
 
