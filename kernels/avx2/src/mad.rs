@@ -8,26 +8,14 @@ use std::arch::x86_64::{
     _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
     _mm256_setzero_si256, _mm256_srai_epi16, _mm256_srli_epi16,
 };
-use std::ops::Range;
-
-use trit_kernel::{
-    Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Unavailable,
-};
+use trit_kernel::{Cpu, Isa, Kernel, Unavailable};
 
 use crate::rows::{
-    self, BLOCK, BYTES, Bytes, COLUMN_BLOCK, Method, RowSums, SCRATCH_BYTES, load, sum_lanes,
+    self, AHEAD, BLOCK, BYTES, Bytes, COLUMN_BLOCK, RowSums, STREAMS, load, sum_lanes,
 };
 
 /// Blocks of a GEMV between flushes: two products a block at four times their value, sixteen fit.
 const FLUSH: usize = 8;
-/// Rows that a GEMV reads at once.
-const STREAMS: usize = 3;
-/// Rows of a GEMM tile.
-const TILE_ROWS: usize = 2;
-/// Tokens of a GEMM tile.
-const TOKENS: usize = 6;
-/// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 4096;
 
 /// The proof that AVX2 is there.
 #[derive(Clone, Copy)]
@@ -36,87 +24,10 @@ struct Mad(());
 /// Opens the kernel.
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::Avx2)?;
-    let kernel = Mad(());
-    if rows::probe(&kernel) {
-        Ok(Box::new(kernel))
-    } else {
-        Err(Unavailable::Probe(Isa::Avx2))
-    }
+    rows::open(Mad(()))
 }
 
-impl Kernel for Mad {
-    fn info(&self) -> &'static KernelInfo {
-        &crate::MAD
-    }
-
-    fn row_step(&self) -> usize {
-        rows::ROW_BLOCK
-    }
-
-    fn token_step(&self) -> usize {
-        1
-    }
-
-    fn prepared_group_bytes(&self, k: usize) -> usize {
-        PaddedToken::bytes(LayoutId::I2S.padded_k(k))
-    }
-
-    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let padded_k = LayoutId::I2S.padded_k(activations.k());
-        PaddedToken::prepare(activations, padded_k, groups, out);
-    }
-
-    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
-        SCRATCH_BYTES
-    }
-
-    fn gemm(&self, args: GemmArgs<'_>) {
-        rows::gemm(*self, &crate::MAD, args);
-    }
-}
-
-impl Method for Mad {
-    const STREAMS: usize = STREAMS;
-    const TOKENS: usize = TOKENS;
-
-    fn gemv(self, rows: &[&[Bytes]], acts: &[[Bytes; 4]], sums: &mut [i32]) {
-        // SAFETY: a `Mad` exists only where `open` saw AVX2.
-        unsafe {
-            if let (Ok(rows), Ok(sums)) = (rows.try_into(), (&mut *sums).try_into()) {
-                gemv::<STREAMS>(rows, acts, sums);
-            } else {
-                gemv::<1>(
-                    [rows[0]],
-                    acts,
-                    (&mut sums[..1]).try_into().expect("one sum"),
-                );
-            }
-        }
-    }
-
-    fn panel(self, codes: &[&[Bytes]], acts: &[&[Bytes]], sums: &mut [RowSums]) {
-        macro_rules! run {
-            ($tokens:literal) => {
-                // SAFETY: a `Mad` exists only where `open` saw AVX2.
-                unsafe { panel::<$tokens>(codes, std::array::from_fn(|t| acts[t]), sums) }
-            };
-        }
-        match acts.len() {
-            1 => run!(1),
-            2 => run!(2),
-            3 => run!(3),
-            4 => run!(4),
-            5 => run!(5),
-            6 => run!(6),
-            tokens => unreachable!("panel of {tokens} tokens"),
-        }
-    }
-
-    fn unpack(self, packed: &[Bytes], out: &mut [Bytes]) {
-        // SAFETY: a `Mad` exists only where `open` saw AVX2, which includes AVX2.
-        unsafe { rows::unpack(packed, out) }
-    }
-}
+rows::method!(Mad, MAD, "avx2");
 
 #[target_feature(enable = "avx2")]
 fn gemv<const R: usize>(rows: [&[Bytes]; R], acts: &[[Bytes; 4]], out: &mut [i32; R]) {
@@ -161,20 +72,6 @@ fn gemv<const R: usize>(rows: [&[Bytes]; R], acts: &[[Bytes; 4]], out: &mut [i32
     }
     for (sum, out) in sums.into_iter().zip(out) {
         *out = sum_lanes(sum);
-    }
-}
-
-/// A panel: [`TILE_ROWS`] rows at a time with all tokens, the sums in registers.
-#[target_feature(enable = "avx2")]
-fn panel<const T: usize>(codes: &[&[Bytes]], acts: [&[Bytes]; T], sums: &mut [RowSums]) {
-    let mut row = 0;
-    while row + TILE_ROWS <= codes.len() {
-        tile::<TILE_ROWS, T>(std::array::from_fn(|r| codes[row + r]), acts, sums, row);
-        row += TILE_ROWS;
-    }
-    while row < codes.len() {
-        tile::<1, T>([codes[row]], acts, sums, row);
-        row += 1;
     }
 }
 

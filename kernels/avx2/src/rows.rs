@@ -1,4 +1,4 @@
-//! What the kernels over I2S rows share: the split of a call into rows and tiles, unpacking, sums across a register.
+//! What the kernels over I2S rows share: all of [`Kernel`] but the products, which are a [`Method`].
 //!
 //! # GEMV
 //! A few rows at a time share the loads of the activations. Of `n` such rows each is an `n`-th of the call apart, so that
@@ -17,23 +17,27 @@ use std::ops::Range;
 
 use trit_kernel::{
     Activations, AlignedBuf, Codes, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken,
-    PreparedBuf, Scales,
+    PreparedBuf, Scales, Unavailable,
 };
 
 /// Columns of an I2S block.
 pub(crate) const BLOCK: usize = 128;
 /// Bytes of an I2S block: one register.
 pub(crate) const BYTES: usize = 32;
-/// Most rows of a GEMV that are read at once.
-const MAX_STREAMS: usize = 4;
-/// Most tokens of a panel.
-const MAX_TOKENS: usize = 8;
+/// Rows that a GEMV reads at once.
+pub(crate) const STREAMS: usize = 3;
+/// How far ahead of its reads a GEMV stream asks for its bytes.
+pub(crate) const AHEAD: usize = 4096;
+/// Rows of a GEMM tile.
+pub(crate) const TILE_ROWS: usize = 2;
+/// Tokens of a GEMM tile, and most of a panel.
+pub(crate) const TOKENS: usize = 6;
 /// Rows that are unpacked at once.
-pub(crate) const ROW_BLOCK: usize = 16;
+const ROW_BLOCK: usize = 16;
 /// Most columns that are unpacked at once: 64 registers of codes, after which int16 sums are full.
 pub(crate) const COLUMN_BLOCK: usize = 2048;
 /// Scratch of a call: the unpacked block.
-pub(crate) const SCRATCH_BYTES: usize = ROW_BLOCK * COLUMN_BLOCK;
+const SCRATCH_BYTES: usize = ROW_BLOCK * COLUMN_BLOCK;
 
 /// A register of bytes.
 pub(crate) type Bytes = [u8; BYTES];
@@ -41,20 +45,18 @@ pub(crate) type Bytes = [u8; BYTES];
 pub(crate) type RowSums = [i32; ROW_BLOCK];
 
 /// What differs between the kernels. A value is the proof that the instruction set is there.
-pub(crate) trait Method: Copy {
-    /// Rows that a GEMV reads at once.
-    const STREAMS: usize;
-    /// Most tokens of a panel.
-    const TOKENS: usize;
+pub(crate) trait Method: Copy + Send + Sync + 'static {
+    /// The constant facts.
+    const INFO: &'static KernelInfo;
 
-    /// `sums[i] = Σ code · act` of the packed rows `rows[i]` with the activations of one token; there are `STREAMS` rows or
-    /// one.
+    /// `sums[i] = Σ code · act` of the packed rows `rows[i]` with the activations of one token; there are [`STREAMS`] rows
+    /// or one.
     ///
     /// # Panics
     /// When the lengths do not fit.
     fn gemv(self, rows: &[&[Bytes]], acts: &[[Bytes; 4]], sums: &mut [i32]);
 
-    /// `sums[t][r] = Σ code · act` of up to [`ROW_BLOCK`] rows of unpacked codes with 1 to `TOKENS` tokens, all of one length,
+    /// `sums[t][r] = Σ code · act` of up to [`ROW_BLOCK`] rows of unpacked codes with 1 to [`TOKENS`] tokens, all of one length,
     /// at most [`COLUMN_BLOCK`].
     ///
     /// # Panics
@@ -68,13 +70,120 @@ pub(crate) trait Method: Copy {
     fn unpack(self, packed: &[Bytes], out: &mut [Bytes]);
 }
 
-/// Multiplies.
-pub(crate) fn gemm(method: impl Method, info: &KernelInfo, mut args: GemmArgs<'_>) {
-    args.check(info, SCRATCH_BYTES);
-    if args.tokens.len() == 1 {
-        gemv(method, &mut args);
+/// Implements [`Method`] by the functions `gemv` and `tile` of the module, in functions with the same `$features`.
+macro_rules! method {
+    ($name:ident, $info:ident, $features:literal) => {
+        impl rows::Method for $name {
+            const INFO: &'static trit_kernel::KernelInfo = &crate::$info;
+
+            fn gemv(self, rows: &[&[Bytes]], acts: &[[Bytes; 4]], sums: &mut [i32]) {
+                // SAFETY: a value of this type exists only where `open` saw the instruction set.
+                unsafe {
+                    if let (Ok(rows), Ok(sums)) = (rows.try_into(), (&mut *sums).try_into()) {
+                        gemv::<{ rows::STREAMS }>(rows, acts, sums);
+                    } else {
+                        let sum = (&mut sums[..1]).try_into().expect("one sum");
+                        gemv::<1>([rows[0]], acts, sum);
+                    }
+                }
+            }
+
+            fn panel(self, codes: &[&[Bytes]], acts: &[&[Bytes]], sums: &mut [rows::RowSums]) {
+                macro_rules! run {
+                    ($tokens:literal) => {
+                        // SAFETY: as above.
+                        unsafe { panel::<$tokens>(codes, std::array::from_fn(|t| acts[t]), sums) }
+                    };
+                }
+                match acts.len() {
+                    1 => run!(1),
+                    2 => run!(2),
+                    3 => run!(3),
+                    4 => run!(4),
+                    5 => run!(5),
+                    6 => run!(6),
+                    tokens => unreachable!("panel of {tokens} tokens"),
+                }
+            }
+
+            fn unpack(self, packed: &[Bytes], out: &mut [Bytes]) {
+                // SAFETY: as above; every method has AVX2.
+                unsafe { rows::unpack(packed, out) }
+            }
+        }
+
+        /// A panel: two rows at a time with all tokens, the sums in registers.
+        #[target_feature(enable = $features)]
+        fn panel<const T: usize>(
+            codes: &[&[Bytes]],
+            acts: [&[Bytes]; T],
+            sums: &mut [rows::RowSums],
+        ) {
+            let mut row = 0;
+            while row + rows::TILE_ROWS <= codes.len() {
+                tile::<{ rows::TILE_ROWS }, T>(
+                    std::array::from_fn(|r| codes[row + r]),
+                    acts,
+                    sums,
+                    row,
+                );
+                row += rows::TILE_ROWS;
+            }
+            while row < codes.len() {
+                tile::<1, T>([codes[row]], acts, sums, row);
+                row += 1;
+            }
+        }
+    };
+}
+pub(crate) use method;
+
+/// A kernel made of a method.
+struct Rows<M>(M);
+
+/// The kernel, if a small product comes out right.
+pub(crate) fn open<M: Method>(method: M) -> Result<Box<dyn Kernel>, Unavailable> {
+    let kernel = Rows(method);
+    if probe(&kernel) {
+        Ok(Box::new(kernel))
     } else {
-        tiled(method, &mut args);
+        Err(Unavailable::Probe(M::INFO.isa))
+    }
+}
+
+impl<M: Method> Kernel for Rows<M> {
+    fn info(&self) -> &'static KernelInfo {
+        M::INFO
+    }
+
+    fn row_step(&self) -> usize {
+        ROW_BLOCK
+    }
+
+    fn token_step(&self) -> usize {
+        1
+    }
+
+    fn prepared_group_bytes(&self, k: usize) -> usize {
+        PaddedToken::bytes(LayoutId::I2S.padded_k(k))
+    }
+
+    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        let padded_k = LayoutId::I2S.padded_k(activations.k());
+        PaddedToken::prepare(activations, padded_k, groups, out);
+    }
+
+    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
+        SCRATCH_BYTES
+    }
+
+    fn gemm(&self, mut args: GemmArgs<'_>) {
+        args.check(M::INFO, SCRATCH_BYTES);
+        if args.tokens.len() == 1 {
+            gemv(self.0, &mut args);
+        } else {
+            tiled(self.0, &mut args);
+        }
     }
 }
 
@@ -85,19 +194,19 @@ fn gemv<M: Method>(method: M, args: &mut GemmArgs<'_>) {
     let token = PaddedToken::read(args.prepared, args.tokens.start);
     let acts = &token.acts.as_chunks().0.as_chunks().0[..size];
     let (first, count) = (args.rows.start, args.rows.len());
-    let part = count / M::STREAMS;
+    let part = count / STREAMS;
     for i in 0..part {
-        let mut rows: [&[Bytes]; MAX_STREAMS] = [&[]; MAX_STREAMS];
-        for (s, out) in rows[..M::STREAMS].iter_mut().enumerate() {
+        let mut rows: [&[Bytes]; STREAMS] = [&[]; STREAMS];
+        for (s, out) in rows.iter_mut().enumerate() {
             *out = row(first + i + s * part);
         }
-        let mut sums = [0; MAX_STREAMS];
-        method.gemv(&rows[..M::STREAMS], acts, &mut sums[..M::STREAMS]);
-        for (s, sum) in sums[..M::STREAMS].iter().enumerate() {
+        let mut sums = [0; STREAMS];
+        method.gemv(&rows, acts, &mut sums);
+        for (s, sum) in sums.iter().enumerate() {
             args.out[i + s * part] = sum - token.sum;
         }
     }
-    for i in part * M::STREAMS..count {
+    for i in part * STREAMS..count {
         let mut sum = [0];
         method.gemv(&[row(first + i)], acts, &mut sum);
         args.out[i] = sum[0] - token.sum;
@@ -131,13 +240,13 @@ fn tiled<M: Method>(method: M, args: &mut GemmArgs<'_>) {
             {
                 *view = codes;
             }
-            for tokens in chunks(args.tokens.clone(), M::TOKENS) {
-                let mut acts: [&[Bytes]; MAX_TOKENS] = [&[]; MAX_TOKENS];
+            for tokens in chunks(args.tokens.clone(), TOKENS) {
+                let mut acts: [&[Bytes]; TOKENS] = [&[]; TOKENS];
                 for (acts, token) in acts.iter_mut().zip(tokens.clone()) {
                     let token = PaddedToken::read(args.prepared, token);
                     *acts = &token.acts.as_chunks().0[columns.clone()];
                 }
-                let mut sums = [[0; ROW_BLOCK]; MAX_TOKENS];
+                let mut sums = [[0; ROW_BLOCK]; TOKENS];
                 let sums = &mut sums[..tokens.len()];
                 method.panel(&codes[..rows.len()], &acts[..tokens.len()], sums);
                 for (sums, token) in sums.iter().zip(tokens) {
@@ -241,7 +350,7 @@ pub(crate) fn sum_lanes(v: __m256i) -> i32 {
 
 /// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
 /// times the sum of the activations. False means that the CPU computes something else than its manual says.
-pub(crate) fn probe(kernel: &dyn Kernel) -> bool {
+fn probe(kernel: &dyn Kernel) -> bool {
     let (rows, k, tokens) = (11, 300, 3);
     let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
     let acts: Vec<i8> = (0..tokens * k)

@@ -1,15 +1,99 @@
-//! What the kernels over sixteen interleaved rows share: the prepared form, the split into tiles, the store.
+//! What the kernels over sixteen interleaved rows share: all of [`Kernel`] but the inner loops, which are a [`Body`].
 
 use std::arch::x86_64::{__m512i, _mm512_set1_epi32, _mm512_storeu_si512};
 use std::ops::Range;
 
 use trit_kernel::{
-    Activations, Codes, GemmArgs, Kernel, LayoutId, Packed, PaddedToken, Prepared, PreparedBuf,
-    Scales,
+    Activations, Codes, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken, Prepared,
+    PreparedBuf, Scales, Unavailable,
 };
 
 /// Rows that share a 64-byte block.
 pub(crate) const LANES: usize = 16;
+/// Row groups that GEMV walks at once: sixteen accumulators, and four streams for the prefetchers.
+const STREAMS: usize = 4;
+/// Tokens of a full GEMM tile. Two groups share a broadcast, so a block of two bits costs 14 instructions of unpacking for 64
+/// products. Tiles of 10 and 12 tokens fit the registers too, but ran at 70 % and 48 % of this speed on Zen 5 (tiles of 6: 97 %).
+pub(crate) const TILE_TOKENS: usize = 8;
+/// How far ahead GEMV asks for weights, in bytes of one stream.
+pub(crate) const AHEAD: usize = 2048;
+
+/// The inner loops of a kernel. A value is the proof that the instruction set is there.
+pub(crate) trait Body: Send + Sync + 'static {
+    /// The constant facts; the first layout is the one that is read.
+    const INFO: &'static KernelInfo;
+
+    /// Stores the sums of the call's only token for the row groups `group + s · stride`, `s < S`.
+    fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize);
+
+    /// Stores the sums of `tokens` tokens from `token`, 1 to [`TILE_TOKENS`], for `G` row groups from `group`.
+    fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize);
+}
+
+/// A kernel made of a body.
+struct Rows16<B>(B);
+
+impl<B: Body> Rows16<B> {
+    const LAYOUT: LayoutId = B::INFO.accepts[0];
+}
+
+/// The kernel, if a small product comes out right.
+pub(crate) fn open<B: Body>(body: B) -> Result<Box<dyn Kernel>, Unavailable> {
+    let kernel = Rows16(body);
+    if probe(&kernel, Rows16::<B>::LAYOUT) {
+        Ok(Box::new(kernel))
+    } else {
+        Err(Unavailable::Probe(B::INFO.isa))
+    }
+}
+
+impl<B: Body> Kernel for Rows16<B> {
+    fn info(&self) -> &'static KernelInfo {
+        B::INFO
+    }
+
+    fn row_step(&self) -> usize {
+        2 * LANES
+    }
+
+    fn token_step(&self) -> usize {
+        1
+    }
+
+    fn prepared_group_bytes(&self, k: usize) -> usize {
+        PaddedToken::bytes(Self::LAYOUT.padded_k(k))
+    }
+
+    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        let padded_k = Self::LAYOUT.padded_k(activations.k());
+        PaddedToken::prepare(activations, padded_k, groups, out);
+    }
+
+    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
+        0
+    }
+
+    fn gemm(&self, args: GemmArgs<'_>) {
+        args.check(B::INFO, 0);
+        let mut call = Call::new(Self::LAYOUT, args);
+        let (groups, tokens) = (call.groups(), call.tokens());
+        if tokens.len() == 1 {
+            streams(groups, |group, stride, groups| match groups {
+                STREAMS => self.0.gemv::<STREAMS>(&mut call, group, stride),
+                _ => self.0.gemv::<1>(&mut call, group, stride),
+            });
+        } else {
+            tiles(
+                groups,
+                &tokens,
+                |group, groups, token, tokens| match groups {
+                    2 => self.0.tile::<2>(&mut call, group, token, tokens),
+                    _ => self.0.tile::<1>(&mut call, group, token, tokens),
+                },
+            );
+        }
+    }
+}
 
 /// One call, split into what the tiles need.
 pub(crate) struct Call<'a> {
@@ -24,7 +108,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(layout: LayoutId, args: GemmArgs<'a>) -> Self {
+    fn new(layout: LayoutId, args: GemmArgs<'a>) -> Self {
         let k = args.weights.k();
         Self {
             weights: args.weights.bytes(),
@@ -38,7 +122,7 @@ impl<'a> Call<'a> {
     }
 
     /// The row groups of the call, the first and last of them perhaps in part.
-    pub(crate) fn groups(&self) -> Range<usize> {
+    fn groups(&self) -> Range<usize> {
         self.rows.start / LANES..self.rows.end.div_ceil(LANES)
     }
 
@@ -81,11 +165,10 @@ impl<'a> Call<'a> {
 }
 
 /// Visits the tiles of a GEMM: pairs of row groups outside, so that their weights stay in L1 while the tokens pass by.
-/// `visit(group, groups, token, tokens)` gets one or two groups and 1 to `widest` tokens.
-pub(crate) fn tiles(
+/// `visit(group, groups, token, tokens)` gets one or two groups and 1 to [`TILE_TOKENS`] tokens.
+fn tiles(
     groups: Range<usize>,
     tokens: &Range<usize>,
-    widest: usize,
     mut visit: impl FnMut(usize, usize, usize, usize),
 ) {
     for group in groups.clone().step_by(2) {
@@ -94,12 +177,12 @@ pub(crate) fn tiles(
         while token < tokens.end {
             let left = tokens.end - token;
             // A last sliver of a token or two would waste the unpacking, so the last two tiles share evenly.
-            let tile = if left <= widest {
+            let tile = if left <= TILE_TOKENS {
                 left
-            } else if left < 2 * widest {
+            } else if left < 2 * TILE_TOKENS {
                 left.div_ceil(2)
             } else {
-                widest
+                TILE_TOKENS
             };
             visit(group, pair, token, tile);
             token += tile;
@@ -107,19 +190,15 @@ pub(crate) fn tiles(
     }
 }
 
-/// Visits the row groups of a GEMV, `streams` at a time and a `streams`-th of the rows apart, so that each stream runs on
+/// Visits the row groups of a GEMV, [`STREAMS`] at a time and as many parts of the rows apart, so that each stream runs on
 /// through memory and what is prefetched past the end of a group is the next group of the same stream.
-/// `visit(group, stride, groups)` gets the groups `group + i · stride` for `i < groups`, where `groups` is `streams` or 1.
-pub(crate) fn streams(
-    groups: Range<usize>,
-    streams: usize,
-    mut visit: impl FnMut(usize, usize, usize),
-) {
-    let part = groups.len() / streams;
+/// `visit(group, stride, groups)` gets the groups `group + i · stride` for `i < groups`, where `groups` is `STREAMS` or 1.
+fn streams(groups: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
+    let part = groups.len() / STREAMS;
     for i in 0..part {
-        visit(groups.start + i, part, streams);
+        visit(groups.start + i, part, STREAMS);
     }
-    for group in groups.start + part * streams..groups.end {
+    for group in groups.start + part * STREAMS..groups.end {
         visit(group, 1, 1);
     }
 }
@@ -137,7 +216,7 @@ pub(crate) unsafe fn broadcast(at: *const u8) -> __m512i {
 
 /// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
 /// times the sum of the activations. False means that the CPU computes something else than its manual says.
-pub(crate) fn probe(kernel: &dyn Kernel, layout: LayoutId) -> bool {
+fn probe(kernel: &dyn Kernel, layout: LayoutId) -> bool {
     let (rows, k, tokens) = (33, 85, 3);
     let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
     let acts: Vec<i8> = (0..tokens * k).map(|i| (i % 251) as u8 as i8).collect();

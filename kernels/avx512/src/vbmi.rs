@@ -13,20 +13,9 @@ use std::arch::x86_64::{
     _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
 };
-use std::ops::Range;
+use trit_kernel::{Cpu, Isa, Kernel, KernelInfo, PaddedToken, Unavailable};
 
-use trit_kernel::{
-    Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Unavailable,
-};
-
-use crate::rows16::{self, Call, LANES, broadcast};
-
-/// Row groups that GEMV walks at once.
-const STREAMS: usize = 4;
-/// Tokens of a full GEMM tile.
-const TILE_TOKENS: usize = 8;
-/// How far ahead GEMV asks for weights, in bytes of one stream.
-const AHEAD: usize = 2048;
+use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast};
 
 /// `DECODE[byte]`: the codes of the lower four digits at bits 0, 2, 4, 6.
 static DECODE: [u8; 256] = decode_table();
@@ -61,70 +50,20 @@ struct Vbmi(());
 
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::Avx512Vbmi)?;
-    let kernel = Vbmi(());
-    if rows16::probe(&kernel, LayoutId::T5R16) {
-        Ok(Box::new(kernel))
-    } else {
-        Err(Unavailable::Probe(Isa::Avx512Vbmi))
-    }
+    rows16::open(Vbmi(()))
 }
 
-impl Kernel for Vbmi {
-    fn info(&self) -> &'static KernelInfo {
-        &crate::VBMI
+impl Body for Vbmi {
+    const INFO: &'static KernelInfo = &crate::VBMI;
+
+    fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize) {
+        // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
+        unsafe { gemv_groups::<S>(call, group, stride) }
     }
 
-    fn row_step(&self) -> usize {
-        2 * LANES
-    }
-
-    fn token_step(&self) -> usize {
-        1
-    }
-
-    fn prepared_group_bytes(&self, k: usize) -> usize {
-        PaddedToken::bytes(LayoutId::T5R16.padded_k(k))
-    }
-
-    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let padded_k = LayoutId::T5R16.padded_k(activations.k());
-        PaddedToken::prepare(activations, padded_k, groups, out);
-    }
-
-    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
-        0
-    }
-
-    fn gemm(&self, args: GemmArgs<'_>) {
-        args.check(self.info(), 0);
-        let mut call = Call::new(LayoutId::T5R16, args);
-        let (groups, tokens) = (call.groups(), call.tokens());
-        if tokens.len() == 1 {
-            rows16::streams(groups, STREAMS, |group, stride, groups| {
-                // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
-                unsafe {
-                    match groups {
-                        STREAMS => gemv_groups::<STREAMS>(&mut call, group, stride),
-                        _ => gemv_groups::<1>(&mut call, group, stride),
-                    }
-                }
-            });
-        } else {
-            rows16::tiles(
-                groups,
-                &tokens,
-                TILE_TOKENS,
-                |group, groups, token, tokens| {
-                    // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
-                    unsafe {
-                        match groups {
-                            2 => tile_of::<2>(&mut call, group, token, tokens),
-                            _ => tile_of::<1>(&mut call, group, token, tokens),
-                        }
-                    }
-                },
-            );
-        }
+    fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
+        // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
+        unsafe { tile_of::<G>(call, group, token, tokens) }
     }
 }
 

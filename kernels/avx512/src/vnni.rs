@@ -13,91 +13,29 @@ use std::arch::x86_64::{
     _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
 };
-use std::ops::Range;
+use trit_kernel::{Cpu, Isa, Kernel, KernelInfo, PaddedToken, Unavailable};
 
-use trit_kernel::{
-    Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Unavailable,
-};
-
-use crate::rows16::{self, Call, LANES, broadcast};
-
-/// Row groups that GEMV walks at once: sixteen accumulators, and four streams for the prefetchers.
-const STREAMS: usize = 4;
-/// Tokens of a full GEMM tile. Two groups share a broadcast, so a block costs 14 instructions of unpacking for 64 products. Tiles of
-/// 10 and 12 tokens fit the registers too, but ran at 70 % and 48 % of this speed on Zen 5 (tiles of 6: 97 %).
-const TILE_TOKENS: usize = 8;
-/// How far ahead GEMV asks for weights, in bytes of one stream.
-const AHEAD: usize = 2048;
+use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast};
 
 /// Proof that the CPU has AVX-512 VNNI: made by [`open`] alone.
 struct Vnni(());
 
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::Avx512Vnni)?;
-    let kernel = Vnni(());
-    if rows16::probe(&kernel, LayoutId::R16) {
-        Ok(Box::new(kernel))
-    } else {
-        Err(Unavailable::Probe(Isa::Avx512Vnni))
-    }
+    rows16::open(Vnni(()))
 }
 
-impl Kernel for Vnni {
-    fn info(&self) -> &'static KernelInfo {
-        &crate::VNNI
+impl Body for Vnni {
+    const INFO: &'static KernelInfo = &crate::VNNI;
+
+    fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize) {
+        // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
+        unsafe { gemv_groups::<S>(call, group, stride) }
     }
 
-    fn row_step(&self) -> usize {
-        2 * LANES
-    }
-
-    fn token_step(&self) -> usize {
-        1
-    }
-
-    fn prepared_group_bytes(&self, k: usize) -> usize {
-        PaddedToken::bytes(LayoutId::R16.padded_k(k))
-    }
-
-    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let padded_k = LayoutId::R16.padded_k(activations.k());
-        PaddedToken::prepare(activations, padded_k, groups, out);
-    }
-
-    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
-        0
-    }
-
-    fn gemm(&self, args: GemmArgs<'_>) {
-        args.check(self.info(), 0);
-        let mut call = Call::new(LayoutId::R16, args);
-        let (groups, tokens) = (call.groups(), call.tokens());
-        if tokens.len() == 1 {
-            rows16::streams(groups, STREAMS, |group, stride, groups| {
-                // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
-                unsafe {
-                    match groups {
-                        STREAMS => gemv_groups::<STREAMS>(&mut call, group, stride),
-                        _ => gemv_groups::<1>(&mut call, group, stride),
-                    }
-                }
-            });
-        } else {
-            rows16::tiles(
-                groups,
-                &tokens,
-                TILE_TOKENS,
-                |group, groups, token, tokens| {
-                    // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
-                    unsafe {
-                        match groups {
-                            2 => tile_of::<2>(&mut call, group, token, tokens),
-                            _ => tile_of::<1>(&mut call, group, token, tokens),
-                        }
-                    }
-                },
-            );
-        }
+    fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
+        // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
+        unsafe { tile_of::<G>(call, group, token, tokens) }
     }
 }
 

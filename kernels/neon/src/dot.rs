@@ -2,17 +2,11 @@
 
 use std::arch::aarch64::{int32x4_t, uint8x16_t, vaddvq_s32, vdupq_n_s32};
 use std::arch::asm;
-use std::ops::Range;
 
-use trit_kernel::{
-    Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Prepared,
-    Unavailable,
-};
+use trit_kernel::{Cpu, GemmArgs, Isa, Kernel, KernelInfo, PaddedToken, Prepared, Unavailable};
 
-use crate::planes::{self, BLOCK, BLOCK_BYTES};
+use crate::planes::{self, BLOCK, BLOCK_BYTES, Body, ROWS};
 
-/// Rows of a tile.
-const ROWS: usize = 4;
 /// Tokens of a tile: sixteen accumulators of the 32 registers.
 const TOKENS: usize = 4;
 
@@ -21,42 +15,13 @@ struct Dot(());
 
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::NeonDot)?;
-    let kernel = Dot(());
-    if planes::probe(&kernel) {
-        Ok(Box::new(kernel))
-    } else {
-        Err(Unavailable::Probe(Isa::NeonDot))
-    }
+    planes::open(Dot(()))
 }
 
-impl Kernel for Dot {
-    fn info(&self) -> &'static KernelInfo {
-        &crate::DOT
-    }
-
-    fn row_step(&self) -> usize {
-        ROWS
-    }
-
-    fn token_step(&self) -> usize {
-        1
-    }
-
-    fn prepared_group_bytes(&self, k: usize) -> usize {
-        PaddedToken::bytes(LayoutId::I2S.padded_k(k))
-    }
-
-    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let padded_k = LayoutId::I2S.padded_k(activations.k());
-        PaddedToken::prepare(activations, padded_k, groups, out);
-    }
-
-    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
-        0
-    }
+impl Body for Dot {
+    const INFO: &'static KernelInfo = &crate::DOT;
 
     fn gemm(&self, args: GemmArgs<'_>) {
-        args.check(self.info(), 0);
         let GemmArgs {
             weights,
             prepared,

@@ -7,17 +7,11 @@ use std::arch::aarch64::{
     int8x16_t, int16x8_t, int32x4_t, vaddvq_s32, vdupq_n_s16, vdupq_n_s32, vget_low_s8,
     vmlal_high_s8, vmlal_s8, vpadalq_s16, vreinterpretq_s8_u8,
 };
-use std::ops::Range;
 
-use trit_kernel::{
-    Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, PaddedToken, Prepared,
-    Unavailable,
-};
+use trit_kernel::{Cpu, GemmArgs, Isa, Kernel, KernelInfo, PaddedToken, Prepared, Unavailable};
 
-use crate::planes::{self, BLOCK, BLOCK_BYTES};
+use crate::planes::{self, BLOCK, BLOCK_BYTES, Body, ROWS};
 
-/// Rows of a tile.
-const ROWS: usize = 4;
 /// Blocks between two flushes.
 const FLUSH: usize = 7;
 
@@ -26,42 +20,13 @@ struct Mad(());
 
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::Neon)?;
-    let kernel = Mad(());
-    if planes::probe(&kernel) {
-        Ok(Box::new(kernel))
-    } else {
-        Err(Unavailable::Probe(Isa::Neon))
-    }
+    planes::open(Mad(()))
 }
 
-impl Kernel for Mad {
-    fn info(&self) -> &'static KernelInfo {
-        &crate::MAD
-    }
-
-    fn row_step(&self) -> usize {
-        ROWS
-    }
-
-    fn token_step(&self) -> usize {
-        1
-    }
-
-    fn prepared_group_bytes(&self, k: usize) -> usize {
-        PaddedToken::bytes(LayoutId::I2S.padded_k(k))
-    }
-
-    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let padded_k = LayoutId::I2S.padded_k(activations.k());
-        PaddedToken::prepare(activations, padded_k, groups, out);
-    }
-
-    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
-        0
-    }
+impl Body for Mad {
+    const INFO: &'static KernelInfo = &crate::MAD;
 
     fn gemm(&self, args: GemmArgs<'_>) {
-        args.check(self.info(), 0);
         let GemmArgs {
             weights,
             prepared,

@@ -14,44 +14,27 @@ use trit_kernel::{
     Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, Prepared, Unavailable,
 };
 
-use crate::planes::{self, BLOCK, BLOCK_BYTES};
-
-/// Rows of a tile: two pairs.
-const ROWS: usize = 4;
+use crate::planes::{self, BLOCK, BLOCK_BYTES, Body, ROWS};
 
 /// Proof that the CPU has what the kernel needs: made by [`open`] alone.
 struct Mmla(());
 
 pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
     cpu.check(Isa::NeonI8mm)?;
-    let kernel = Mmla(());
-    if planes::probe(&kernel) {
-        Ok(Box::new(kernel))
-    } else {
-        Err(Unavailable::Probe(Isa::NeonI8mm))
-    }
+    planes::open(Mmla(()))
 }
 
-impl Kernel for Mmla {
-    fn info(&self) -> &'static KernelInfo {
-        &crate::MMLA
-    }
-
-    fn row_step(&self) -> usize {
-        ROWS
-    }
-
-    fn token_step(&self) -> usize {
-        2
-    }
+impl Body for Mmla {
+    const INFO: &'static KernelInfo = &crate::MMLA;
+    const TOKEN_STEP: usize = 2;
 
     /// Two tokens with their padding, then a line that begins with their two sums.
-    fn prepared_group_bytes(&self, k: usize) -> usize {
+    fn group_bytes(k: usize) -> usize {
         2 * LayoutId::I2S.padded_k(k) + 64
     }
 
-    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
-        let size = self.prepared_group_bytes(activations.k());
+    fn prepare(activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        let size = Self::group_bytes(activations.k());
         assert_eq!(out.len(), groups.len() * size, "prepared size");
         for (group, out) in groups.zip(out.chunks_exact_mut(size)) {
             out.fill(0);
@@ -71,12 +54,7 @@ impl Kernel for Mmla {
         }
     }
 
-    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
-        0
-    }
-
     fn gemm(&self, args: GemmArgs<'_>) {
-        args.check(self.info(), 0);
         let GemmArgs {
             weights,
             prepared,

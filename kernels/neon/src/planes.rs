@@ -1,14 +1,87 @@
-//! What the NEON kernels share: rows of [`LayoutId::I2S`], the planes of a register, the walk over tiles, the probe.
+//! What the NEON kernels share: all of [`Kernel`] but the products, which are a [`Body`]; rows of [`LayoutId::I2S`], the planes of
+//! a register, the walk over tiles, the probe.
 
 use std::arch::aarch64::{uint8x16_t, vandq_u8, vdupq_n_u8, vld1q_u8, vshrq_n_u8};
 use std::ops::Range;
 
-use trit_kernel::{Activations, Codes, GemmArgs, Kernel, LayoutId, Packed, PreparedBuf, Scales};
+use trit_kernel::{
+    Activations, Codes, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken, PreparedBuf,
+    Scales, Unavailable,
+};
 
 /// Columns of a block, and the activations it meets.
 pub(crate) const BLOCK: usize = 128;
 /// Bytes of a block of one row.
 pub(crate) const BLOCK_BYTES: usize = 32;
+
+/// Rows of a tile.
+pub(crate) const ROWS: usize = 4;
+
+/// What differs between the kernels. A value is the proof that the instruction set is there.
+pub(crate) trait Body: Send + Sync + 'static {
+    /// The constant facts.
+    const INFO: &'static KernelInfo;
+    /// Tokens that are prepared together.
+    const TOKEN_STEP: usize = 1;
+
+    /// As [`Kernel::prepared_group_bytes`].
+    fn group_bytes(k: usize) -> usize {
+        PaddedToken::bytes(LayoutId::I2S.padded_k(k))
+    }
+
+    /// As [`Kernel::prepare`].
+    fn prepare(activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        let padded_k = LayoutId::I2S.padded_k(activations.k());
+        PaddedToken::prepare(activations, padded_k, groups, out);
+    }
+
+    /// As [`Kernel::gemm`], with arguments that were checked.
+    fn gemm(&self, args: GemmArgs<'_>);
+}
+
+/// A kernel made of a body.
+struct Planes<B>(B);
+
+/// The kernel, if a small product comes out right.
+pub(crate) fn open<B: Body>(body: B) -> Result<Box<dyn Kernel>, Unavailable> {
+    let kernel = Planes(body);
+    if probe(&kernel) {
+        Ok(Box::new(kernel))
+    } else {
+        Err(Unavailable::Probe(B::INFO.isa))
+    }
+}
+
+impl<B: Body> Kernel for Planes<B> {
+    fn info(&self) -> &'static KernelInfo {
+        B::INFO
+    }
+
+    fn row_step(&self) -> usize {
+        ROWS
+    }
+
+    fn token_step(&self) -> usize {
+        B::TOKEN_STEP
+    }
+
+    fn prepared_group_bytes(&self, k: usize) -> usize {
+        B::group_bytes(k)
+    }
+
+    fn prepare(&self, activations: Activations<'_>, groups: Range<usize>, out: &mut [u8]) {
+        B::prepare(activations, groups, out);
+    }
+
+    fn scratch_bytes(&self, _k: usize, _rows: usize, _tokens: usize) -> usize {
+        0
+    }
+
+    fn gemm(&self, args: GemmArgs<'_>) {
+        args.check(B::INFO, 0);
+        self.0.gemm(args);
+    }
+}
 
 /// The bytes of `R` rows from `row` on.
 pub(crate) fn rows<const R: usize>(weights: &Packed, row: usize) -> [&[u8]; R] {
@@ -54,7 +127,7 @@ pub(crate) fn pieces(range: Range<usize>, step: usize, mut visit: impl FnMut(usi
 
 /// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
 /// times the sum of the activations. False means that the CPU computes something else than its manual says.
-pub(crate) fn probe(kernel: &dyn Kernel) -> bool {
+fn probe(kernel: &dyn Kernel) -> bool {
     let (rows, k, tokens) = (7, 150, 5);
     let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
     let acts: Vec<i8> = (0..tokens * k).map(|i| (i % 251) as u8 as i8).collect();
