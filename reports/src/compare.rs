@@ -57,7 +57,8 @@ pub struct Comparison {
     pub mean: Option<Geometric>,
 }
 
-fn key(cell: &Cell) -> Vec<String> {
+/// What a cell is compared by.
+pub(crate) fn key(cell: &Cell) -> Vec<String> {
     Cell::columns()
         .iter()
         .filter(|column| !NOT_KEYS.contains(&column.name))
@@ -101,7 +102,8 @@ pub fn compare(a: &[SummaryRow], b: &[SummaryRow]) -> Comparison {
     }
 }
 
-fn ratio(a: &SummaryRow, b: &SummaryRow) -> Option<Match> {
+/// The ratio of two rows; `None` where a median is missing.
+pub(crate) fn ratio(a: &SummaryRow, b: &SummaryRow) -> Option<Match> {
     let (a_ns, b_ns) = (a.results.median_ns?, b.results.median_ns?);
     let ratio = b_ns / a_ns;
     let ends = |row: &SummaryRow| {

@@ -2,7 +2,8 @@
 //! what a server recorded: the same rows give the same bytes.
 //!
 //! The way of the data: [`summarize`] turns samples into a row a cell, [`render`] and [`terminal_table`] show rows as text,
-//! [`write_charts`] draws them, [`write_report_md`] tells the story, and [`compare`] sets two sessions side by side.
+//! [`write_charts`] draws them, [`write_report_md`] tells the story, [`compare`] sets two sessions side by side, and
+//! [`gate_record`] judges a comparison of two builds.
 #![forbid(unsafe_code)]
 
 pub mod chart;
@@ -10,6 +11,7 @@ mod compare;
 mod error;
 mod facts;
 mod format;
+mod gate;
 mod labels;
 mod lookup;
 mod markdown;
@@ -22,6 +24,10 @@ pub use chart::{ChartData, Heading, write_charts};
 pub use compare::{Comparison, Match, Side, compare, comparison_markdown};
 pub use error::ReportError;
 pub use format::{Format, UnknownFormat, render};
+pub use gate::{
+    GateCell, GateEnd, GateError, GateReport, GateViolation, UnpairedError, gate_json, gate_junit,
+    gate_markdown, gate_record, gate_table, gate_unpaired, read_summaries,
+};
 pub use markdown::{report_md, write_report_md};
 pub use pairs::pair_rows;
 pub use summary::{SHARE_LIMIT, Samples, Tables, samples, summarize, summarize_rows};

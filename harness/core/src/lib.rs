@@ -4,6 +4,7 @@
 //! One table of columns for each file ([`columns`]) drives the writer, the reader and the documentation.
 #![forbid(unsafe_code)]
 
+mod blocks;
 pub mod columns;
 mod duration;
 mod energy;
@@ -17,6 +18,7 @@ mod shapes;
 mod suite;
 mod suites;
 
+pub use blocks::{Discard, MEAN, PairedBlock, paired_blocks};
 pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
 pub use energy::{EnergyFacts, EnergyMode, EnergyPlan, EnergySettings, MeterChoice};
@@ -30,7 +32,7 @@ pub use rows::{
     Status, SummaryRow, TimelineRow, TokenRow, Workload,
 };
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
-pub use session::{Probe, SCHEMA, Session};
+pub use session::{Build, Comparison, Probe, SCHEMA, Session};
 pub use shapes::{Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape};
 pub use suite::{
     Generate, Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount,

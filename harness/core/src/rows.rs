@@ -110,6 +110,8 @@ words! {
         Read = "read",
         /// Arithmetic on registers as fast as possible.
         Peak = "peak",
+        /// Fixed work that is the same in every build.
+        Control = "control",
     }
 }
 
@@ -179,7 +181,7 @@ row! {
     /// One timed slice, as in `measurements.csv`.
     Measurement {
         cell: String = "The cell.",
-        round: u64 = "Which visit to the cell, from 0.",
+        round: u64 = "Which visit to the cell, from 0; in a comparison of two builds its phase: 0, and 1 for the confirmation.",
         block: u64 = "Which ABBA group within the pair, from 0; samples outside of pairs have a block each.",
         side: Side = "Side of the pair, or empty.",
         sample: u64 = "Position within the block, from 0.",
@@ -203,6 +205,7 @@ row! {
         rss_anon_bytes: Option<u64> = "Anonymous part of the resident set after the visit.",
         rss_file_bytes: Option<u64> = "File-backed part of the resident set after the visit.",
         rss_shmem_bytes: Option<u64> = "Shared-memory part of the resident set after the visit.",
+        process: Option<u64> = "In a comparison of two builds: which pair of processes of the round, from 0.",
     }
 }
 

@@ -27,6 +27,42 @@ pub struct Probe {
     pub time_ns: f64,
 }
 
+/// One of two builds that are compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Build {
+    /// What was asked for: a revision or a path.
+    pub label: String,
+    /// The revision that it was built from, in full; empty for a program that was given.
+    pub revision: String,
+    /// SHA-256 of the program.
+    pub sha256: String,
+    /// The version that its workers name.
+    pub version: String,
+}
+
+/// What a comparison of two builds decided before it looked at any time, and where it ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Comparison {
+    /// The base (side A) and the head (side B).
+    pub builds: [Build; 2],
+    /// The cell that is the same on both sides; empty when a build lacks it.
+    pub control: String,
+    /// Pairs of processes at each look, and the share of the error rate that it spends.
+    pub looks: Vec<(u64, f64)>,
+    /// Pairs of processes of the confirmation.
+    pub confirm_pairs: u64,
+    /// Time of the measurement with one pair of processes.
+    pub pair_ns: u64,
+    /// Comparisons that follow each other in this record, one a round: 0 for a single one with its confirmation.
+    pub pieces: u64,
+    /// Work added for a test of the gate: cell, percent for the base, percent for the head.
+    pub added: BTreeMap<String, [f64; 2]>,
+    /// Why it ended.
+    pub ended: String,
+}
+
 /// What was run, where, and with what.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,4 +99,7 @@ pub struct Session {
     pub plan: Plan,
     /// How often the session was resumed.
     pub resumed: u64,
+    /// What was compared, where two builds were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }

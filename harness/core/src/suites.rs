@@ -5,6 +5,7 @@ const SUITES: &[(&str, &str)] = &[
     ("quick", include_str!("../../../suites/quick.toml")),
     ("kernels", include_str!("../../../suites/kernels.toml")),
     ("tune", include_str!("../../../suites/tune.toml")),
+    ("gate", include_str!("../../../suites/gate.toml")),
 ];
 
 /// The text of an embedded suite.

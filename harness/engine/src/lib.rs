@@ -14,6 +14,7 @@
 
 pub mod chat;
 mod error;
+mod extra;
 pub mod file;
 mod forward;
 mod generate;
@@ -28,6 +29,7 @@ mod tokenizer;
 mod weights;
 
 pub use error::EngineError;
+pub use extra::ExtraWork;
 pub use generate::{Generated, Generation, generate};
 pub use model::Engine;
 pub use options::{EngineOptions, HeadType, KvType};

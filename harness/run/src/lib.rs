@@ -5,6 +5,7 @@
 //! whose answer was not checked; nothing that a worker does ends the run.
 #![forbid(unsafe_code)]
 
+mod ab;
 mod budget;
 mod energy_plan;
 mod estimate;
@@ -27,6 +28,7 @@ mod survey;
 mod tasks;
 pub mod worker;
 
+pub use ab::{AbOptions, AbOutcome, Extent, compare_builds};
 pub use execute::{EnergyMeans, EnergyPass, RunError, RunOptions, Timeouts, execute};
 pub use inputs::digest_bytes;
 pub use limits::measure_limits;

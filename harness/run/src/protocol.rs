@@ -69,6 +69,11 @@ pub enum Job {
     Prefill,
     /// Process a prompt, then generate.
     Decode,
+    /// The fixed work of the control cell.
+    Control,
+    /// A job that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Everything that a worker has to know about a cell.
@@ -111,6 +116,8 @@ pub struct Task {
     pub gen_tokens: u64,
     /// Tokens in the KV cache before the prompt.
     pub depth: u64,
+    /// Work that is added so that a gate can be tested: this share of the rows is multiplied once more.
+    pub added_work: f64,
 }
 
 /// Input sets that a subject rotates through, at least: the answer of a call cannot be that of the call before.

@@ -34,6 +34,7 @@ pub(crate) fn task_of(plan: &Plan, cell: &Cell) -> Task {
         Workload::Dispatch => Job::DispatchTeam,
         Workload::Read => Job::Read,
         Workload::Peak => Job::Peak,
+        Workload::Control => Job::Control,
         Workload::Prefill => Job::Prefill,
         Workload::Decode | Workload::Chat => Job::Decode,
     };
@@ -63,6 +64,7 @@ pub(crate) fn task_of(plan: &Plan, cell: &Cell) -> Task {
         prompt_tokens: cell.prompt_tokens.unwrap_or(0),
         gen_tokens: cell.gen_tokens.unwrap_or(0),
         depth: cell.depth.unwrap_or(0),
+        added_work: 0.0,
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
         kernel: REFERENCE_KERNEL.to_owned(),
         threads,
         page_seed: 0,
+        added_work: 0.0,
         ..task.clone()
     };
     match task.job {

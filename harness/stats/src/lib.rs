@@ -14,6 +14,7 @@
 mod bootstrap;
 mod change;
 mod distribution;
+pub mod judge;
 mod mean;
 mod multiple;
 mod order;

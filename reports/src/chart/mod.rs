@@ -115,6 +115,7 @@ fn describe(workload: Workload) -> &'static str {
         Workload::Chat => "prompt and answer (chat)",
         Workload::Read => "reading memory (read)",
         Workload::Peak => "arithmetic in registers (peak)",
+        Workload::Control => "fixed work that is the same in every build",
     }
 }
 

@@ -3,7 +3,7 @@
 mod bench;
 mod energy;
 mod master;
-mod verify;
+pub(crate) mod verify;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -366,7 +366,7 @@ fn unfinished(row: &mut Cell) {
 }
 
 /// The row of one slice.
-fn measurement(cell: &str, sample: &crate::protocol::Sample) -> Measurement {
+pub(crate) fn measurement(cell: &str, sample: &crate::protocol::Sample) -> Measurement {
     Measurement {
         cell: cell.to_owned(),
         iterations: sample.iterations,

@@ -8,7 +8,7 @@ use crate::reference::Truth;
 /// First answers of whole models, by what they have to depend on, with the cell that gave them: logits are equal to the
 /// bit on every kernel, thread count and chunk size, so later cells must agree.
 #[derive(Debug, Default)]
-pub(super) struct FirstAnswers(BTreeMap<String, (String, String)>);
+pub(crate) struct FirstAnswers(BTreeMap<String, (String, String)>);
 
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
@@ -18,7 +18,7 @@ fn short(digest: &str) -> &str {
 ///
 /// # Errors
 /// A sentence that says what is wrong.
-pub(super) fn against_truth(answers: &[Answer], truth: &Truth) -> Result<(), String> {
+pub(crate) fn against_truth(answers: &[Answer], truth: &Truth) -> Result<(), String> {
     if answers.is_empty() {
         return Err("the subject gave no answer to verify".to_owned());
     }
@@ -44,7 +44,7 @@ pub(super) fn against_truth(answers: &[Answer], truth: &Truth) -> Result<(), Str
 ///
 /// # Errors
 /// A sentence that says what is wrong.
-pub(super) fn check(got: Option<&str>, truth: &Truth) -> Result<(), String> {
+pub(crate) fn check(got: Option<&str>, truth: &Truth) -> Result<(), String> {
     match (got, truth.check.as_deref()) {
         (Some(got), Some(right)) if got == right => Ok(()),
         (Some(got), Some(right)) => Err(format!(
@@ -62,7 +62,7 @@ impl FirstAnswers {
     ///
     /// # Errors
     /// A sentence that says what is wrong.
-    pub(super) fn compare(
+    pub(crate) fn compare(
         &mut self,
         cell: &str,
         task: &Task,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use trit_engine::file::FileOptions;
 use trit_engine::synth::Shape;
-use trit_engine::{Engine, EngineError, EngineOptions, Session};
+use trit_engine::{Engine, EngineError, EngineOptions, ExtraWork, Session};
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
 
@@ -125,6 +125,9 @@ impl Engines {
         }
         let wrong = |error: EngineError| fault(&error);
         let mut session = engine.session(depth + prompt + generated).map_err(wrong)?;
+        let tokens = if task.job == Job::Decode { 1 } else { prompt };
+        let extra =
+            (task.added_work > 0.0).then(|| ExtraWork::new(engine, task.added_work, tokens));
         if depth > 0 {
             let filling = inputs::prompt(task.seed, DEPTH_SET, depth, vocab);
             session.prefill(&filling).map_err(wrong)?;
@@ -143,6 +146,7 @@ impl Engines {
             cursor: 0,
             started: None,
             answers: Vec::new(),
+            extra,
         }))
     }
 }
@@ -161,6 +165,7 @@ struct Request {
     /// Of a decode cell that is ready to loop: the input set that is in the cache, and the token after its prompt.
     started: Option<(usize, u32)>,
     answers: Vec<Answer>,
+    extra: Option<ExtraWork<'static>>,
 }
 
 /// The most likely token; the first of equals.
@@ -194,6 +199,9 @@ impl Request {
         let start = clock.now_ns();
         let logits = self.session.prefill(&self.prompts[set]).map_err(wrong)?;
         if self.job == Job::Prefill {
+            if let Some(extra) = &mut self.extra {
+                extra.run();
+            }
             let time_ns = clock.now_ns() - start;
             let digest = inputs::digest_floats(logits.iter().copied());
             self.answers.push(Answer {
@@ -216,6 +224,9 @@ impl Request {
         let mut before = first_at;
         for _ in 1..self.generated {
             token = greedy(self.session.decode(token).map_err(wrong)?);
+            if let Some(extra) = &mut self.extra {
+                extra.run();
+            }
             let now = clock.now_ns();
             tokens.push(Token {
                 token: u64::from(token),

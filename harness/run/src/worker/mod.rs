@@ -2,6 +2,7 @@
 //! nothing: which answers are right, how often and in which order to measure is the master's matter.
 
 mod catalog;
+mod control;
 mod dispatch;
 mod engine;
 mod multiply;
@@ -164,6 +165,10 @@ impl Shop {
             Job::Read => Box::new(probe::Read::open(self, task)?),
             Job::Peak => Box::new(probe::Peak::open(self, task)?),
             Job::Prefill | Job::Decode => self.engines.open(task, self.cpu)?,
+            Job::Control => Box::new(control::Control::new()),
+            Job::Unknown => {
+                return Err(Fault::unsupported("this version does not know the job"));
+            }
         })
     }
 
@@ -188,9 +193,12 @@ impl Shop {
                 sums: Vec::new(),
                 check: Some(engine::reference(task, self.cpu)?),
             }),
-            Job::DispatchTeam | Job::DispatchRayon | Job::Read | Job::Peak => {
-                Err(Fault::unsupported("this job has no reference"))
-            }
+            Job::DispatchTeam
+            | Job::DispatchRayon
+            | Job::Read
+            | Job::Peak
+            | Job::Control
+            | Job::Unknown => Err(Fault::unsupported("this job has no reference")),
         }
     }
 }

@@ -239,6 +239,8 @@ struct Lane<V> {
     scratch: AlignedBuf,
     /// The sums of each input set: one tile after another, each token-major.
     outs: Vec<Vec<V>>,
+    /// The sums of added work, which nobody reads.
+    spare: Vec<V>,
 }
 
 /// A micro cell.
@@ -257,6 +259,8 @@ struct Micro<M: Multiply> {
     /// The input sets of the last slice.
     used: Vec<usize>,
     exact: Vec<Vec<i32>>,
+    /// The share of the rows that is multiplied once more.
+    added_work: f64,
 }
 
 impl<M: Multiply> Micro<M> {
@@ -277,6 +281,7 @@ impl<M: Multiply> Micro<M> {
                         subject.scratch_bytes(tile_rows.min(rows.len().max(1))),
                     ),
                     outs: vec![vec![M::POISON; rows.len() * tokens]; INPUT_SETS],
+                    spare: Vec::new(),
                     rows,
                 }
             })
@@ -293,6 +298,7 @@ impl<M: Multiply> Micro<M> {
             cursor: 0,
             used: Vec::new(),
             exact: Vec::new(),
+            added_work: task.added_work.clamp(0.0, 1.0),
         })
     }
 
@@ -339,6 +345,25 @@ impl<M: Multiply> Micro<M> {
         });
     }
 
+    /// Multiplies the first rows of each thread once more: so many of them that the call takes that share longer. With
+    /// several matrices it takes one that is as far from the caches as the one of the call.
+    fn add_work(&mut self, slot: usize) {
+        let slots = self.subject.slots();
+        let slot = (slot + slots / 2) % slots;
+        let (subject, prepared) = (&self.subject, &self.prepared);
+        let (tile_rows, tokens, added) = (self.tile_rows, self.tokens, self.added_work);
+        self.team.run_parts(&mut self.lanes, |_, lane| {
+            let rows = (lane.rows.len() as f64 * added).ceil() as usize;
+            let end = lane.rows.start + rows.min(lane.rows.len());
+            for row in (lane.rows.start..end).step_by(tile_rows) {
+                let rows = row..(row + tile_rows).min(end);
+                lane.spare.resize(rows.len() * tokens, M::POISON);
+                let scratch = lane.scratch.bytes_mut();
+                subject.gemm(slot, prepared, rows, scratch, &mut lane.spare);
+            }
+        });
+    }
+
     /// One call; gives the time at which its activations were prepared.
     fn call(&mut self) -> u64 {
         // With one matrix the input sets rotate alone; otherwise there is a multiple of INPUT_SETS matrices.
@@ -349,6 +374,9 @@ impl<M: Multiply> Micro<M> {
         let prepared_at = MonotonicClock.now_ns();
         if self.job == Job::Multiply {
             self.gemm(weight, set);
+            if self.added_work > 0.0 {
+                self.add_work(weight);
+            }
         }
         prepared_at
     }
