@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Usage,
     /// A regression, or a limit exceeded: of commands that judge.
     OverLimit,
+    /// Something could not be decided, and that was asked to matter.
+    Inconclusive,
     /// The content of a file, or the environment, is not usable.
     Unusable,
     /// Energy was required and there is no meter.
@@ -32,6 +34,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::OverLimit => 3,
+            Self::Inconclusive => 4,
             Self::Unusable => 5,
             Self::EnergyMissing => 6,
             Self::Wrong => 7,
@@ -128,11 +131,12 @@ mod tests {
             Exit::Failed,
             Exit::Usage,
             Exit::OverLimit,
+            Exit::Inconclusive,
             Exit::Unusable,
             Exit::Wrong,
             Exit::Interrupted,
         ]
         .map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 3, 5, 7, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 7, 130]);
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod built;
 mod cmd;
 mod engine;
 mod exit;

@@ -14,7 +14,7 @@ use crate::out::say;
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Where the program keeps what can be made again: `$XDG_CACHE_HOME/tritbench`, or `~/.cache/tritbench`.
-fn cache_dir() -> Option<PathBuf> {
+pub(crate) fn cache_dir() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)

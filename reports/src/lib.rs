@@ -25,8 +25,9 @@ pub use compare::{Comparison, Match, Side, compare, comparison_markdown};
 pub use error::ReportError;
 pub use format::{Format, UnknownFormat, render};
 pub use gate::{
-    GateCell, GateEnd, GateError, GateReport, GateViolation, UnpairedError, gate_json, gate_junit,
-    gate_markdown, gate_record, gate_table, gate_unpaired, read_summaries,
+    GateCell, GateEnd, GateError, GateReport, GateViolation, Replay, ReplayRow, UnpairedError,
+    gate_csv, gate_json, gate_junit, gate_markdown, gate_record, gate_table, gate_unpaired,
+    read_summaries, replay,
 };
 pub use markdown::{report_md, write_report_md};
 pub use pairs::pair_rows;

@@ -6,7 +6,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Outcome;
 
+mod ab;
 mod energy;
+mod gate;
 mod generate;
 mod kernels;
 mod logits;
@@ -34,8 +36,8 @@ pub(crate) use model::file_failure;
 
 Every command explains itself with --help. Results go to stdout, everything else to stderr.
 Exit codes: 0 done, 1 input or output failed or a cell failed, 2 wrong value on the command line,
-3 a limit exceeded, 5 unusable file or environment, 6 energy required but no meter, 7 wrong results,
-130 interrupted."
+3 a regression (gate) or a limit exceeded, 4 inconclusive (gate --strict),
+5 unusable file or environment, 6 energy required but no meter, 7 wrong results, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -47,6 +49,8 @@ enum Command {
     Run(run::RunArgs),
     #[cfg(target_os = "linux")]
     Monitor(monitor::MonitorArgs),
+    Ab(ab::AbArgs),
+    Gate(gate::GateArgs),
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
@@ -60,8 +64,8 @@ enum Command {
 
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Measure", &["run", "monitor"]),
-    ("Judge", &["report"]),
+    ("Measure", &["run", "ab", "monitor"]),
+    ("Judge", &["gate", "report"]),
     ("Know", &["kernels", "machine", "energy", "tune"]),
     ("Models", &["generate", "logits", "model"]),
 ];
@@ -90,6 +94,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Run(args) => run::run(&args),
         #[cfg(target_os = "linux")]
         Command::Monitor(args) => monitor::run(&args),
+        Command::Ab(args) => ab::run(&args),
+        Command::Gate(args) => gate::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),

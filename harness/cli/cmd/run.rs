@@ -204,7 +204,13 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
         return Ok((Exit::Done, None));
     };
     name_models(&mut plan)?;
-    let facts = SessionFacts {
+    let session = trit_run::new_session(&suite, &plan, &machine, &survey, this_program());
+    carry_out(args, session, &dir, worker, energy, interrupted)
+}
+
+/// What this program knows about itself.
+pub(super) fn this_program() -> SessionFacts {
+    SessionFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         git_revision: Some(env!("TRIT_REVISION"))
             .filter(|revision| !revision.is_empty())
@@ -212,9 +218,7 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
         argv: std::env::args_os()
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect(),
-    };
-    let session = trit_run::new_session(&suite, &plan, &machine, &survey, facts);
-    carry_out(args, session, &dir, worker, energy, interrupted)
+    }
 }
 
 /// The meter of a run with its facts, or why there is none.
@@ -353,7 +357,7 @@ fn finish(args: &RunArgs, dir: &RunDir, outcome: &trit_run::Outcome) -> Outcome 
 }
 
 /// An embedded suite by its name, or a file.
-fn load_suite(name: &str) -> Result<Suite, Failure> {
+pub(super) fn load_suite(name: &str) -> Result<Suite, Failure> {
     let parsed = |result: Result<Suite, SuiteError>| result.map_err(Failure::unusable);
     if let Some(text) = trit_core::embedded_suite(name) {
         return parsed(Suite::parse(name, text));
@@ -413,7 +417,7 @@ fn remove_empty(dir: Option<&RunDir>) {
 }
 
 /// Gives every cell of a model file the digest of the file, which is read once.
-fn name_models(plan: &mut Plan) -> Result<(), Failure> {
+pub(super) fn name_models(plan: &mut Plan) -> Result<(), Failure> {
     let mut digests: BTreeMap<String, String> = BTreeMap::new();
     for planned in &mut plan.cells {
         let cell = &mut planned.cell;
@@ -431,7 +435,7 @@ fn name_models(plan: &mut Plan) -> Result<(), Failure> {
 }
 
 /// What is planned, for people: cells grouped by what they do.
-fn describe(plan: &Plan) -> String {
+pub(super) fn describe(plan: &Plan) -> String {
     let time = |ns| show_duration(Duration::from_nanos(ns));
     let measured = |planned: &&trit_core::PlannedCell| planned.cell.reason == NOT_MEASURED;
     let cells = plan.cells.iter().filter(measured).count();

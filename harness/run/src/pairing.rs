@@ -196,6 +196,34 @@ mod tests {
     }
 
     #[test]
+    fn spikes_of_one_side_do_not_reach_the_ratio() {
+        /// A takes three times as long in every 12th of its slices.
+        struct Spiky(u64);
+        impl Contest for Spiky {
+            type Error = ();
+            fn slice(&mut self, side: Side, iterations: u64) -> Result<Sample, ()> {
+                self.0 += u64::from(side == Side::A);
+                let spike = side == Side::A && self.0.is_multiple_of(12);
+                let call_ns = if spike { 90_000 } else { 30_000 };
+                Ok(Sample {
+                    iterations,
+                    // A little noise, so that there is something to rank.
+                    time_ns: call_ns * iterations + self.0 % 7,
+                    ..Sample::default()
+                })
+            }
+        }
+        let mut pairing = Pairing::new(5, "spikes", 0, [100, 100]);
+        let mut contest = Spiky(0);
+        let ratios: Vec<f64> = (0..400)
+            .map(|_| pairing.block(&mut contest).unwrap().log_ratio().unwrap())
+            .collect();
+        assert!(ratios.iter().filter(|ratio| **ratio > 0.5).count() > 50);
+        let bias = trit_stats::hodges_lehmann(&ratios).unwrap();
+        assert!(bias.abs() < 0.001, "{bias}");
+    }
+
+    #[test]
     fn one_after_the_other_would_have_seen_the_drift() {
         // The control: the same ramp, A in the first half and B in the second.
         let mut contest = Drifting {

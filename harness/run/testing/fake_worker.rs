@@ -119,7 +119,9 @@ fn call_ns(kernel: &str) -> u64 {
 
 fn slice(slot: &mut Slot, iterations: u64) -> Option<Reply> {
     slot.slices += 1;
+    // Work that was added takes its share of the time.
     let call_ns = call_ns(&slot.task.kernel);
+    let added_ns = (slot.task.added_work * (call_ns * iterations) as f64) as u64;
     let right = match slot.task.kernel.as_str() {
         "fake-crash" => die("a bad instruction"),
         "fake-picky" if slot.task.rows == 64 => die("not these rows"),
@@ -144,7 +146,7 @@ fn slice(slot: &mut Slot, iterations: u64) -> Option<Reply> {
     Some(Reply::Sliced {
         sample: Sample {
             iterations,
-            time_ns: call_ns * iterations,
+            time_ns: call_ns * iterations + added_ns,
             prepare_ns: Some(10 * iterations),
             ..Sample::default()
         },

@@ -142,12 +142,6 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The share of discarded blocks.
-    pub fn discarded_share(&self) -> f64 {
-        let all = self.blocks + self.discarded;
-        self.discarded as f64 / all.max(1) as f64
-    }
-
     /// The smallest true log ratio that one look at `alpha` finds with probability [`POWER`]: it has to be significant and at least
     /// `min_effect`. This uses the spread that was seen, so it is an estimate itself.
     pub fn detectable(&self, alpha: f64, min_effect: f64) -> f64 {
@@ -504,12 +498,14 @@ fn decide(
     faster: bool,
     rule: &Rule,
 ) -> (Verdict, Why) {
+    let discarded: usize = cell.first.iter().map(|pair| pair.discarded).sum();
+    let kept: usize = cell.first.iter().map(|pair| pair.kept.len()).sum();
+    if discarded as f64 > rule.most_discarded * (kept + discarded) as f64 {
+        return (Verdict::Inconclusive, Why::TooManyDiscarded);
+    }
     let Some(first) = first else {
         return (Verdict::Inconclusive, Why::TooFewPairs);
     };
-    if first.discarded_share() > rule.most_discarded {
-        return (Verdict::Inconclusive, Why::TooManyDiscarded);
-    }
     if faster {
         return (Verdict::Improved, Why::Significant);
     }

@@ -1,6 +1,7 @@
 //! Verdicts on a comparison of two builds: every cell, their geometric mean, and absolute budgets.
 
 mod output;
+mod replay;
 mod unpaired;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use trit_stats::judge::{
 };
 use trit_stats::median;
 
-pub use output::{gate_json, gate_junit, gate_markdown, gate_table};
+pub use output::{gate_csv, gate_json, gate_junit, gate_markdown, gate_table};
+pub use replay::{Replay, ReplayRow, replay};
 pub use unpaired::{UnpairedError, gate_unpaired, read_summaries};
 
 /// What is said about one cell. Effects are in percent of the base's time, above zero when the head is slower.
@@ -150,6 +152,11 @@ pub enum GateError {
 /// A difference of logarithms in percent.
 pub(crate) fn percent(log: f64) -> f64 {
     100.0 * log.exp_m1()
+}
+
+/// A percentage that went through logarithms, as it was written.
+fn round(percent: f64) -> f64 {
+    (percent * 1e6).round() / 1e6
 }
 
 /// The limits of a cell for the decision.
@@ -332,38 +339,41 @@ fn gate_cell(
         p: judgement.adjusted_p,
         detectable_percent: judgement.detectable.map(percent),
         processes: first.map_or(0, |first| first.pairs),
-        blocks: first.map_or(0, |first| first.blocks),
-        discarded: first.map_or(0, |first| first.discarded),
+        blocks: first.map_or(counts(limits).0, |first| first.blocks),
+        discarded: first.map_or(counts(limits).1, |first| first.discarded),
         effective_blocks: first.map(|first| first.effective_blocks),
         base_ns,
         head_ns,
-        min_effect_percent: percent(limits.min_effect),
-        allowed_percent: percent(limits.allowed),
+        min_effect_percent: round(percent(limits.min_effect)),
+        allowed_percent: round(percent(limits.allowed)),
     }
+}
+
+/// Blocks of the first phase that count, and that do not.
+fn counts(cell: &CellBlocks) -> (usize, usize) {
+    let kept = cell.first.iter().map(|pair| pair.kept.len()).sum();
+    (kept, cell.first.iter().map(|pair| pair.discarded).sum())
 }
 
 /// Why a verdict is what it is, in words.
 fn sentence(judgement: &Judgement, limits: &CellBlocks) -> String {
-    let allowed = percent(limits.allowed);
+    let allowed = round(percent(limits.allowed));
     match judgement.why {
-        Why::WithinAllowed => format!("slower by less than the allowed {allowed:.3} %, if at all"),
+        Why::WithinAllowed => format!("slower by less than the allowed {allowed} %, if at all"),
         Why::Significant if judgement.verdict == Verdict::Improved => {
             "faster beyond chance".to_owned()
         }
         Why::Significant => "slower beyond chance, and again with fresh processes".to_owned(),
         Why::TooImprecise => format!(
-            "a slowdown of more than {allowed:.3} % is neither shown nor excluded; the smallest that would have been found is {:.1} %",
+            "a slowdown of more than {allowed} % is neither shown nor excluded; the smallest that would have been found is {:.1} %",
             judgement.detectable.map_or(f64::NAN, percent)
         ),
         Why::NotConfirmed => "slower at first, and not again with fresh processes".to_owned(),
         Why::Unconfirmed => "slower at first; it was not confirmed with fresh processes".to_owned(),
         Why::TooFewPairs => "too few pairs of processes were measured".to_owned(),
         Why::TooManyDiscarded => {
-            let share = judgement
-                .first
-                .as_ref()
-                .map_or(1.0, Estimate::discarded_share);
-            format!("{:.0} % of the blocks were disturbed", 100.0 * share)
+            let (kept, discarded) = counts(limits);
+            format!("{discarded} of {} blocks were disturbed", kept + discarded)
         }
         Why::Control => {
             "the control cell differs between the builds, so something else does".to_owned()

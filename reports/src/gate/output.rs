@@ -71,18 +71,14 @@ fn limits(report: &GateReport) -> String {
         .judged()
         .map(|cell| {
             format!(
-                "minimum effect {:.3} %, allowed slowdown {:.3} %",
+                "minimum effect {} %, allowed slowdown {} %",
                 cell.min_effect_percent, cell.allowed_percent
             )
         })
         .collect();
     all.sort();
     all.dedup();
-    let trimmed: Vec<String> = all
-        .into_iter()
-        .map(|text| text.replace(".000 %", " %"))
-        .collect();
-    trimmed.join("; ")
+    all.join("; ")
 }
 
 /// How many cells of which verdict.
@@ -204,6 +200,49 @@ fn sentence_case(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
     })
+}
+
+/// A line a cell, numbers without units.
+pub fn gate_csv(report: &GateReport) -> String {
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    // Both cannot fail: it is written into memory, and every record has the fields of the header.
+    let _ = writer.write_record([
+        "cell",
+        "verdict",
+        "why",
+        "change_percent",
+        "lo_percent",
+        "hi_percent",
+        "confirmed_percent",
+        "p",
+        "detectable_percent",
+        "processes",
+        "blocks",
+        "discarded",
+        "base_ns",
+        "head_ns",
+    ]);
+    for cell in report.judged() {
+        let _ = writer.write_record([
+            cell.cell.clone(),
+            cell.verdict.name().to_owned(),
+            cell.why.clone(),
+            number(cell.change_percent),
+            number(cell.lo_percent),
+            number(cell.hi_percent),
+            number(cell.confirmed_percent),
+            number(cell.p),
+            number(cell.detectable_percent),
+            cell.processes.to_string(),
+            cell.blocks.to_string(),
+            cell.discarded.to_string(),
+            number(cell.base_ns),
+            number(cell.head_ns),
+        ]);
+    }
+    let bytes = writer.into_inner().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// For programs.

@@ -236,6 +236,7 @@ impl<'a, 'p> Ab<'a, 'p> {
             visit_ns: 0,
             unusable_content: false,
         };
+        ab.progress.begin(&ab.session.plan, 0);
         ab.write_session()?;
         ab.references(&options.reference)?;
         Ok((first_round, ab))
@@ -690,7 +691,7 @@ impl<'a, 'p> Ab<'a, 'p> {
             rows.push(entry.row.clone());
         }
         self.cells.rows(&rows)?;
-        for row in &rows {
+        for row in rows.iter().filter(|row| row.cell != CONTROL) {
             self.progress.finished(row);
         }
         self.write_session()
