@@ -36,17 +36,46 @@ pub(crate) fn built(label: &str) -> Result<Built, Failure> {
         )));
     } else {
         let revision = revision(label)?;
-        let program = from_revision(&revision)?;
+        let program = from_revision(&revision, None)?;
         (revision, program)
     };
-    let sha256 = file::sha256(&program).map_err(super::cmd::file_failure)?;
+    kept(label, revision, &program)
+}
+
+/// The revision that this program was made from, twice: as it is, and with every function at the start of a line of the cache, which
+/// moves all code and changes none.
+pub(crate) fn layouts(this: &str) -> Result<[Built; 2], String> {
+    if this.is_empty() || this.ends_with("-dirty") {
+        return Err("this program was not built from a revision without changes".to_owned());
+    }
+    let told = |failure: Failure| match failure {
+        Failure::Error(_, error) => crate::exit::one_line(&error),
+        Failure::StdoutClosed => "nobody reads".to_owned(),
+    };
+    let full = revision(this).map_err(told)?;
+    let made = |layout, label: String| {
+        let program = from_revision(&full, layout).map_err(told)?;
+        kept(&label, full.clone(), &program).map_err(told)
+    };
+    Ok([
+        made(None, this.to_owned())?,
+        made(
+            Some("-C llvm-args=-align-all-functions=6"),
+            format!("{this} with another layout"),
+        )?,
+    ])
+}
+
+/// Copies a program to its place.
+fn kept(label: &str, revision: String, program: &Path) -> Result<Built, Failure> {
+    let sha256 = file::sha256(program).map_err(super::cmd::file_failure)?;
     let place = cache()?.join("programs").join(&sha256);
     let kept = place.join("tritbench");
     if !kept.exists() {
         fs::create_dir_all(&place).map_err(|error| io(&place, error))?;
         // First under another name: a copy that was cut short must not look like a program.
         let partial = place.join(format!("partial-{}", std::process::id()));
-        fs::copy(&program, &partial).map_err(|error| io(&program, error))?;
+        fs::copy(program, &partial).map_err(|error| io(program, error))?;
         fs::rename(&partial, &kept).map_err(|error| io(&kept, error))?;
     }
     Ok(Built {
@@ -111,12 +140,17 @@ fn revision(label: &str) -> Result<String, Failure> {
 }
 
 /// The program of a revision, built unless it was built before. One worktree and one build directory serve all revisions, so that paths are
-/// the same and dependencies are compiled once.
-fn from_revision(revision: &str) -> Result<PathBuf, Failure> {
+/// the same and dependencies are compiled once. `flags` are for the compiler, beside those of the environment.
+fn from_revision(revision: &str, flags: Option<&str>) -> Result<PathBuf, Failure> {
     let top = git_line(None, &["rev-parse", "--show-toplevel"])?;
     let digest = trit_run::digest_bytes(top.as_bytes());
     let place = cache()?.join(&digest[..12]);
-    let program = place.join(format!("tritbench-{revision}"));
+    let name = if flags.is_some() {
+        "layout"
+    } else {
+        "tritbench"
+    };
+    let program = place.join(format!("{name}-{revision}"));
     if program.exists() {
         return Ok(program);
     }
@@ -140,8 +174,13 @@ fn from_revision(revision: &str) -> Result<PathBuf, Failure> {
         "building {}",
         revision.get(..12).unwrap_or(revision)
     ));
-    let target = place.join("target");
-    let status = Command::new("cargo")
+    let target = place.join(if flags.is_some() { "layout" } else { "target" });
+    let mut command = Command::new("cargo");
+    if let Some(flags) = flags {
+        let usual = std::env::var("RUSTFLAGS").unwrap_or_default();
+        command.env("RUSTFLAGS", format!("{usual} {flags}"));
+    }
+    let status = command
         .args(["build", "--release", "--locked", "--bin", "tritbench"])
         .args(["--config", "profile.release.codegen-units=1"])
         .current_dir(&tree)

@@ -107,7 +107,16 @@ pub(crate) struct Wanted {
     pub(crate) filter: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) extent: Extent,
-    pub(crate) add_work: Vec<(String, f64)>,
+    pub(crate) added: AddedWork,
+}
+
+/// Work that is added to test the gate, in percent: of the head, or of the base where it is negative.
+#[derive(Clone, Debug)]
+pub(crate) enum AddedWork {
+    /// To the cells whose id contains a text.
+    Matching(Vec<(String, f64)>),
+    /// To the cells one after another, the percentages taking turns.
+    InTurns(Vec<f64>),
 }
 
 pub(crate) fn run(args: &AbArgs) -> Outcome {
@@ -126,7 +135,7 @@ pub(crate) fn run(args: &AbArgs) -> Outcome {
         filter: args.filter.clone(),
         limits: limits.clone(),
         extent: args.pieces.map_or(Extent::Once, Extent::Pieces),
-        add_work: args.add_work.clone(),
+        added: AddedWork::Matching(args.add_work.clone()),
     };
     let asked = interrupt::install().map_err(Failure::failed)?;
     let interrupted = || asked.load(std::sync::atomic::Ordering::SeqCst);
@@ -209,7 +218,7 @@ pub(crate) fn compare(
     }
     say(&describe(&plan));
     name_models(&mut plan)?;
-    let added = added_work(&wanted.add_work, &plan)?;
+    let added = added_work(&wanted.added, &plan)?;
     let mut session = trit_run::new_session(&suite, &plan, &machine, &survey, this_program());
     session.comparison = Some(Comparison {
         builds: [0, 1].map(|side| Build {
@@ -287,25 +296,37 @@ fn go_on(path: &Path, session: &mut trit_core::Session) -> Result<RunDir, Failur
     Ok(dir)
 }
 
-/// The added work of each cell.
+/// The added work of each cell: to the base, to the head.
 fn added_work(
-    wanted: &[(String, f64)],
+    wanted: &AddedWork,
     plan: &trit_core::Plan,
 ) -> Result<BTreeMap<String, [f64; 2]>, Failure> {
-    let mut added = BTreeMap::new();
-    for (text, percent) in wanted {
-        let sides = if *percent < 0.0 {
+    let sides = |percent: f64| {
+        if percent < 0.0 {
             [-percent, 0.0]
         } else {
-            [0.0, *percent]
-        };
-        let mut cells = plan.cells.iter().map(|planned| &planned.cell.cell);
-        if !cells.clone().any(|cell| cell.contains(text.as_str())) {
-            return Err(Failure::usage(anyhow::anyhow!("no cell contains `{text}`")));
+            [0.0, percent]
         }
-        for cell in cells.by_ref().filter(|cell| cell.contains(text.as_str())) {
-            added.insert(cell.clone(), sides);
+    };
+    let cells = || plan.cells.iter().map(|planned| planned.cell.cell.clone());
+    match wanted {
+        AddedWork::InTurns(percents) => {
+            let turns = percents.iter().cycle();
+            Ok(cells().zip(turns.map(|percent| sides(*percent))).collect())
+        }
+        AddedWork::Matching(all) => {
+            let mut added = BTreeMap::new();
+            for (text, percent) in all {
+                let before = added.len();
+                let matching = cells().filter(|cell| cell.contains(text.as_str()));
+                added.extend(matching.map(|cell| (cell, sides(*percent))));
+                if added.len() == before {
+                    return Err(Failure::usage(anyhow::anyhow!(
+                        "no other cell contains `{text}`"
+                    )));
+                }
+            }
+            Ok(added)
         }
     }
-    Ok(added)
 }

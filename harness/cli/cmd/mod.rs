@@ -18,6 +18,7 @@ mod model;
 mod monitor;
 mod report;
 mod run;
+mod selftest;
 mod tune;
 mod worker;
 
@@ -51,6 +52,7 @@ enum Command {
     Monitor(monitor::MonitorArgs),
     Ab(ab::AbArgs),
     Gate(gate::GateArgs),
+    Selftest(selftest::SelftestArgs),
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
@@ -96,6 +98,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Monitor(args) => monitor::run(&args),
         Command::Ab(args) => ab::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),

@@ -1,5 +1,7 @@
 //! What a gate says, for terminals, pull requests, test viewers and programs.
 
+use std::fmt::Write as _;
+
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use trit_stats::judge::Verdict;
 
@@ -155,9 +157,9 @@ pub fn gate_table(report: &GateReport) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    text.push_str(&format!("\n{}; {}\n", summary(report), limits(report)));
+    let _ = writeln!(text, "\n{}; {}", summary(report), limits(report));
     for remark in remarks(report) {
-        text.push_str(&format!("- {remark}\n"));
+        let _ = writeln!(text, "- {remark}");
     }
     text
 }
@@ -189,7 +191,7 @@ pub fn gate_markdown(report: &GateReport) -> String {
     if !remarks.is_empty() {
         text.push('\n');
         for remark in remarks {
-            text.push_str(&format!("- {}\n", remark.replace(['\n', '\r'], " ")));
+            let _ = writeln!(text, "- {}", remark.replace(['\n', '\r'], " "));
         }
     }
     text
