@@ -51,7 +51,7 @@ pub(crate) struct GateArgs {
     #[arg(long)]
     strict: bool,
 
-    /// Write a test a cell as JUnit XML
+    /// Write a test a cell in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 

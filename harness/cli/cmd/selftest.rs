@@ -263,9 +263,8 @@ impl<'a> Test<'a> {
             let [base, head] = added.get(&cell.cell).copied().unwrap_or_default();
             let percent = head - base;
             let right = match cell.verdict {
-                Verdict::Invalid => "no",
                 Verdict::Regressed if percent > 0.0 => "yes",
-                Verdict::Regressed => "no",
+                Verdict::Regressed | Verdict::Invalid => "no",
                 // A slowdown of what is allowed or more must not pass.
                 Verdict::Passed | Verdict::Improved if percent >= cell.allowed_percent => "no",
                 Verdict::Passed | Verdict::Improved => "yes",

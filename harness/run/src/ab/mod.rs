@@ -102,6 +102,7 @@ struct Entry {
     subject: Subject,
     iterations: Option<u64>,
     alive: bool,
+    measured: bool,
 }
 
 /// Why the work ends before its end.
@@ -206,6 +207,7 @@ impl<'a, 'p> Ab<'a, 'p> {
                 alive: planned.cell.reason == trit_core::NOT_MEASURED,
                 row: planned.cell.clone(),
                 iterations: None,
+                measured: false,
             })
             .collect();
         entries.push(control(&session));
@@ -454,6 +456,7 @@ impl<'a, 'p> Ab<'a, 'p> {
                             .collect();
                         self.measurements.rows(&rows)?;
                         self.rows.extend(rows);
+                        self.entries[*at].measured = true;
                     }
                     Err(SideError { side, error }) => {
                         lost.insert(*at);
@@ -685,7 +688,8 @@ impl<'a, 'p> Ab<'a, 'p> {
     /// Final rows.
     fn finish(&mut self) -> Result<(), RunDirError> {
         let mut rows = Vec::new();
-        for entry in self.entries.iter_mut().filter(|entry| entry.alive) {
+        let done = |entry: &&mut Entry| entry.alive && entry.measured;
+        for entry in self.entries.iter_mut().filter(done) {
             entry.row.status = Status::Ok;
             entry.row.reason.clear();
             rows.push(entry.row.clone());
@@ -734,6 +738,7 @@ fn control(session: &Session) -> Entry {
         },
         iterations: None,
         alive: true,
+        measured: false,
     }
 }
 
