@@ -19,7 +19,7 @@ pub enum Isa {
     Avx512Vnni,
     /// AVX-512 VBMI and VBMI2.
     Avx512Vbmi,
-    /// AMX tile and int8.
+    /// AMX tile and int8, with AVX-512.
     Amx,
     /// `AArch64` Advanced SIMD.
     Neon,
@@ -160,8 +160,8 @@ impl Cpu {
 
     /// Whether `isa` can be used here.
     ///
-    /// For [`Isa::Amx`] this says only that the architecture and the cap allow it: the AMX crate asks
-    /// the CPU and the operating system itself.
+    /// For [`Isa::Amx`] this is what the CPU reports; whether the operating system has enabled the tile registers
+    /// and lets this process use them, the AMX crate asks itself.
     ///
     /// # Errors
     /// The first reason why it cannot be used.
@@ -208,7 +208,7 @@ fn reported(isa: Isa) -> bool {
         Isa::Scalar => true,
         Isa::Avx2 => avx2(),
         Isa::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
-        Isa::Avx512 | Isa::Amx => avx512(),
+        Isa::Avx512 => avx512(),
         Isa::Avx512Vnni => avx512() && is_x86_feature_detected!("avx512vnni"),
         Isa::Avx512Vbmi => {
             avx512()
@@ -216,9 +216,15 @@ fn reported(isa: Isa) -> bool {
                 && is_x86_feature_detected!("avx512vbmi")
                 && is_x86_feature_detected!("avx512vbmi2")
         }
+        // The standard library does not detect AMX yet. AVX-512 unpacks for the tiles, and where it is there is leaf 7.
+        Isa::Amx => avx512() && std::arch::x86_64::__cpuid_count(7, 0).edx & AMX == AMX,
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => false,
     }
 }
+
+/// AMX-TILE and AMX-INT8 in EDX of CPUID leaf 7 (Intel SDM volume 2, `CPUID`).
+#[cfg(target_arch = "x86_64")]
+const AMX: u32 = 1 << 24 | 1 << 25;
 
 #[cfg(target_arch = "aarch64")]
 fn reported(isa: Isa) -> bool {

@@ -25,6 +25,7 @@ mod kernel;
 mod layout;
 mod packed;
 mod padded;
+mod probe;
 mod quant;
 
 pub use buffer::AlignedBuf;
@@ -35,6 +36,7 @@ pub use kernel::{Accuracy, Family, Kernel, KernelEntry, KernelInfo};
 pub use layout::{LayoutId, LayoutSpec, MAX_K};
 pub use packed::{ByteOwner, Codes, PackError, Packed, Scales, Storage};
 pub use padded::PaddedToken;
+pub use probe::probe;
 pub use quant::{
     ABSMAX_FLOOR, AbsmeanWeights, absmean_codes, activation_scale, quantize_activations,
     quantize_row,

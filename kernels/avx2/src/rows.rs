@@ -15,10 +15,7 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use trit_kernel::{
-    Activations, AlignedBuf, Codes, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken,
-    PreparedBuf, Scales, Unavailable,
-};
+use trit_kernel::{Activations, GemmArgs, Kernel, KernelInfo, LayoutId, PaddedToken, Unavailable};
 
 /// Columns of an I2S block.
 pub(crate) const BLOCK: usize = 128;
@@ -144,7 +141,7 @@ struct Rows<M>(M);
 /// The kernel, if a small product comes out right.
 pub(crate) fn open<M: Method>(method: M) -> Result<Box<dyn Kernel>, Unavailable> {
     let kernel = Rows(method);
-    if probe(&kernel) {
+    if trit_kernel::probe(&kernel, 11, 300, 3) {
         Ok(Box::new(kernel))
     } else {
         Err(Unavailable::Probe(M::INFO.isa))
@@ -346,40 +343,4 @@ pub(crate) fn sum_lanes(v: __m256i) -> i32 {
     let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b00_00_11_10>(four));
     let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two));
     _mm_cvtsi128_si32(one)
-}
-
-/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
-/// times the sum of the activations. False means that the CPU computes something else than its manual says.
-fn probe(kernel: &dyn Kernel) -> bool {
-    let (rows, k, tokens) = (11, 300, 3);
-    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
-    let acts: Vec<i8> = (0..tokens * k)
-        .map(|i| (i * 37 % 256) as u8 as i8)
-        .collect();
-    let packed = Codes::new(&codes, rows, k)
-        .and_then(|codes| Packed::pack(codes, LayoutId::I2S, Scales::Tensor(1.0)));
-    let Ok(weights) = packed else {
-        return false;
-    };
-    let mut prepared = PreparedBuf::new();
-    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
-    let mut scratch = AlignedBuf::zeroed(SCRATCH_BYTES);
-    // All tokens at once take the tiles, one token alone takes the GEMV path.
-    [0..tokens, 1..2].into_iter().all(|range: Range<usize>| {
-        let mut out = vec![0; range.len() * rows];
-        kernel.gemm(GemmArgs {
-            weights: &weights,
-            prepared,
-            rows: 0..rows,
-            tokens: range.clone(),
-            scratch: scratch.bytes_mut(),
-            out: &mut out,
-        });
-        range.zip(out.chunks_exact(rows)).all(|(token, out)| {
-            let acts = &acts[token * k..(token + 1) * k];
-            let sum: i32 = acts.iter().map(|a| i32::from(*a)).sum();
-            let want = |row: usize| sum * (1 - (row % 3) as i32);
-            out.iter().enumerate().all(|(row, out)| *out == want(row))
-        })
-    })
 }

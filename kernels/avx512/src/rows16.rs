@@ -4,8 +4,7 @@ use std::arch::x86_64::{__m512i, _mm512_set1_epi32, _mm512_storeu_si512};
 use std::ops::Range;
 
 use trit_kernel::{
-    Activations, Codes, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken, Prepared,
-    PreparedBuf, Scales, Unavailable,
+    Activations, GemmArgs, Kernel, KernelInfo, LayoutId, PaddedToken, Prepared, Unavailable,
 };
 
 /// Rows that share a 64-byte block.
@@ -40,7 +39,7 @@ impl<B: Body> Rows16<B> {
 /// The kernel, if a small product comes out right.
 pub(crate) fn open<B: Body>(body: B) -> Result<Box<dyn Kernel>, Unavailable> {
     let kernel = Rows16(body);
-    if probe(&kernel, Rows16::<B>::LAYOUT) {
+    if trit_kernel::probe(&kernel, 33, 85, 3) {
         Ok(Box::new(kernel))
     } else {
         Err(Unavailable::Probe(B::INFO.isa))
@@ -212,41 +211,4 @@ fn streams(groups: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
 pub(crate) unsafe fn broadcast(at: *const u8) -> __m512i {
     // SAFETY: the caller promises four readable bytes.
     _mm512_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
-}
-
-/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
-/// times the sum of the activations. False means that the CPU computes something else than its manual says.
-fn probe(kernel: &dyn Kernel, layout: LayoutId) -> bool {
-    let (rows, k, tokens) = (33, 85, 3);
-    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
-    let acts: Vec<i8> = (0..tokens * k).map(|i| (i % 251) as u8 as i8).collect();
-    let Ok(codes) = Codes::new(&codes, rows, k) else {
-        return false;
-    };
-    let Ok(weights) = Packed::pack(codes, layout, Scales::Tensor(1.0)) else {
-        return false;
-    };
-    let mut prepared = PreparedBuf::new();
-    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
-    // All tokens at once take the tiles, one token alone takes the GEMV path.
-    [0..tokens, 1..2].into_iter().all(|range: Range<usize>| {
-        let mut out = vec![0; range.len() * rows];
-        kernel.gemm(GemmArgs {
-            weights: &weights,
-            prepared,
-            rows: 0..rows,
-            tokens: range.clone(),
-            scratch: &mut [],
-            out: &mut out,
-        });
-        range.zip(out.chunks_exact(rows)).all(|(token, out)| {
-            let sum: i32 = acts[token * k..(token + 1) * k]
-                .iter()
-                .map(|a| i32::from(*a))
-                .sum();
-            out.iter()
-                .enumerate()
-                .all(|(row, out)| *out == sum * (1 - (row % 3) as i32))
-        })
-    })
 }

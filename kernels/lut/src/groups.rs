@@ -10,7 +10,7 @@ use trit_kernel::{Activations, Cpu, GemmArgs, Kernel, KernelInfo, Unavailable};
 
 use crate::nibble::Bytes;
 use crate::tables::{MAX_BLOCKS, Table, Tables, block_bytes, layout};
-use crate::view::{LANES, View, chunks, probe};
+use crate::view::{LANES, View, chunks};
 
 /// Blocks of a panel of several tokens: with four tokens, 40 KiB of tables. At 20 blocks pairs ran at 0.93 of the speed, at 10
 /// blocks at 0.75; 80 made no difference.
@@ -35,7 +35,7 @@ pub(crate) fn open<B: Bytes, const W: usize>(
     cpu.check(info.isa)?;
     let bytes = B::open(cpu).ok_or(Unavailable::Missing(B::ISA))?;
     let kernel = Lut::<B, W> { bytes, info };
-    if probe(&kernel) {
+    if trit_kernel::probe(&kernel, 4 * LANES + 3, 197, 3) {
         Ok(Box::new(kernel))
     } else {
         Err(Unavailable::Probe(info.isa))

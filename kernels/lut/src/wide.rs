@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use trit_kernel::{Activations, Cpu, GemmArgs, Isa, Kernel, KernelInfo, LayoutId, Unavailable};
 
-use crate::view::{LANES, Sums, View, chunks, probe};
+use crate::view::{LANES, Sums, View, chunks};
 
 /// Weights of an index: 81 sums.
 pub(crate) const QUADS: usize = 4;
@@ -113,7 +113,7 @@ pub(crate) fn open<L: Look, const W: usize>(
         info,
         look: PhantomData,
     };
-    if probe(&kernel) {
+    if trit_kernel::probe(&kernel, 4 * LANES + 3, 197, 3) {
         Ok(Box::new(kernel))
     } else {
         Err(Unavailable::Probe(info.isa))

@@ -1,12 +1,11 @@
 //! What the NEON kernels share: all of [`Kernel`] but the products, which are a [`Body`]; rows of [`LayoutId::I2S`], the planes of
-//! a register, the walk over tiles, the probe.
+//! a register, the walk over tiles.
 
 use std::arch::aarch64::{uint8x16_t, vandq_u8, vdupq_n_u8, vld1q_u8, vshrq_n_u8};
 use std::ops::Range;
 
 use trit_kernel::{
-    Activations, Codes, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken, PreparedBuf,
-    Scales, Unavailable,
+    Activations, GemmArgs, Kernel, KernelInfo, LayoutId, Packed, PaddedToken, Unavailable,
 };
 
 /// Columns of a block, and the activations it meets.
@@ -45,7 +44,7 @@ struct Planes<B>(B);
 /// The kernel, if a small product comes out right.
 pub(crate) fn open<B: Body>(body: B) -> Result<Box<dyn Kernel>, Unavailable> {
     let kernel = Planes(body);
-    if probe(&kernel) {
+    if trit_kernel::probe(&kernel, 7, 150, 5) {
         Ok(Box::new(kernel))
     } else {
         Err(Unavailable::Probe(B::INFO.isa))
@@ -123,37 +122,4 @@ pub(crate) fn pieces(range: Range<usize>, step: usize, mut visit: impl FnMut(usi
     for start in range.start + whole..range.end {
         visit(start, false);
     }
-}
-
-/// Multiplies one small matrix whose sums are known: row `r` holds `1`, `0` or `−1` throughout, so that its sum is that many
-/// times the sum of the activations. False means that the CPU computes something else than its manual says.
-fn probe(kernel: &dyn Kernel) -> bool {
-    let (rows, k, tokens) = (7, 150, 5);
-    let codes: Vec<i8> = (0..rows * k).map(|i| 1 - (i / k % 3) as i8).collect();
-    let acts: Vec<i8> = (0..tokens * k).map(|i| (i % 251) as u8 as i8).collect();
-    let Ok(codes) = Codes::new(&codes, rows, k) else {
-        return false;
-    };
-    let Ok(weights) = Packed::pack(codes, LayoutId::I2S, Scales::Tensor(1.0)) else {
-        return false;
-    };
-    let mut prepared = PreparedBuf::new();
-    let prepared = prepared.fill(kernel, Activations::new(&acts, tokens, k));
-    let mut out = vec![0; tokens * rows];
-    kernel.gemm(GemmArgs {
-        weights: &weights,
-        prepared,
-        rows: 0..rows,
-        tokens: 0..tokens,
-        scratch: &mut [],
-        out: &mut out,
-    });
-    out.chunks_exact(rows)
-        .zip(acts.chunks_exact(k))
-        .all(|(out, acts)| {
-            let sum: i32 = acts.iter().map(|a| i32::from(*a)).sum();
-            out.iter()
-                .enumerate()
-                .all(|(row, out)| *out == sum * (1 - (row % 3) as i32))
-        })
 }
