@@ -4,11 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::process::Output;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use common::{Talking, check_refused, refused, run, stderr, stdout, tritbench};
-use serde_json::Value;
+use serde_json::{Value, json};
 use trit_core::{RunDir, TimelineRow};
 
 /// Watches a shell script.
@@ -232,7 +235,10 @@ fn rows_and_summary_are_exported() {
 
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let output = watch(&["--out", out.to_str().unwrap()], "echo data");
+    let output = watch(
+        &["--out", out.to_str().unwrap(), "--interval", "20ms"],
+        "echo data; sleep 0.2",
+    );
     assert_eq!(stdout(&output), "data\n");
     let rows: Vec<TimelineRow> = trit_core::read_rows(&out.join("timeline.csv")).unwrap();
     assert_eq!(rows.last().unwrap().phase, "end");
@@ -242,6 +248,7 @@ fn rows_and_summary_are_exported() {
         summary["samples"].as_u64().unwrap() as usize,
         rows.len() - 1
     );
+    assert!(out.join("timeline.svg").is_file() && out.join("timeline.png").is_file());
     assert!(RunDir::open(&out).is_err(), "it is no session");
 }
 
@@ -306,20 +313,27 @@ fn everything_that_a_program_starts_is_seen() {
     );
 }
 
-/// The largest resident set that `time -v` prints for a command.
-fn time_verbose(command: &[&str]) -> Option<(u64, Output)> {
-    let output = std::process::Command::new("/usr/bin/time")
-        .arg("-v")
-        .arg(env!("CARGO_BIN_EXE_tritbench"))
-        .args(command)
-        .output()
-        .ok()?;
-    let text = stderr(&output);
+/// The arguments that put `time -v` before a command, where it is installed; it writes what it saw to `report`.
+fn timed(report: &Path) -> Vec<String> {
+    let time = "/usr/bin/time";
+    if !Path::new(time).is_file() {
+        eprintln!(
+            "there is no {time}: compared with the same count of the kernel, from wait4, alone"
+        );
+        return Vec::new();
+    }
+    let report = report.display().to_string();
+    [time, "-v", "-o", &report].map(str::to_owned).to_vec()
+}
+
+/// The largest resident set that `time -v` reported.
+fn maximum(report: &Path) -> Option<u64> {
+    let text = fs::read_to_string(report).ok()?;
     let kib = text.lines().find_map(|line| {
         line.trim()
             .strip_prefix("Maximum resident set size (kbytes): ")
     })?;
-    Some((kib.parse::<u64>().unwrap() << 10, output))
+    Some(kib.parse::<u64>().unwrap() << 10)
 }
 
 fn within_2_percent(ours: u64, theirs: u64) {
@@ -327,40 +341,104 @@ fn within_2_percent(ours: u64, theirs: u64) {
     assert!((0.98..=1.02).contains(&ratio), "{ours} is not {theirs}");
 }
 
+/// Runs a command of tritbench below the monitor below `time -v`, feeds it `input`; gives its output and the peaks that the two saw.
+fn measured_twice(command: &[&str], input: &str) -> (Output, u64, Option<u64>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, out) = (dir.path().join("time"), dir.path().join("out"));
+    let tritbench = env!("CARGO_BIN_EXE_tritbench");
+    let mut all = timed(&report);
+    let out_text = out.display().to_string();
+    all.extend([tritbench, "monitor", "--out", &out_text, "--", tritbench].map(str::to_owned));
+    all.extend(command.iter().map(|&word| word.to_owned()));
+    let mut child = Command::new(&all[0])
+        .args(&all[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let summary = fs::read_to_string(out.join("monitor.json")).unwrap();
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    let peak = summary["peak_rss_bytes"].as_u64().unwrap();
+    (output, peak, maximum(&report))
+}
+
 #[test]
-fn peaks_agree_with_time() {
-    let generate = [
-        "generate",
-        "--model",
-        "synth:125m",
-        "--tokens",
-        "1,2,3",
-        "--max-tokens",
-        "4",
-        "--threads",
-        "1",
+fn the_peak_of_generate_agrees_with_time() {
+    let (output, watched, timed) = measured_twice(
+        &[
+            "generate",
+            "--model",
+            "synth:125m",
+            "--tokens",
+            "1,2,3",
+            "--max-tokens",
+            "4",
+            "--threads",
+            "1",
+        ],
+        "",
+    );
+    let talk = stderr(&output);
+    let (_, said) = talk.split_once("peak RSS ").unwrap();
+    let mib: f64 = said.split_whitespace().next().unwrap().parse().unwrap();
+    let said = (mib * f64::from(1 << 20)) as u64;
+    within_2_percent(said, watched);
+    if let Some(timed) = timed {
+        within_2_percent(said, timed);
+        within_2_percent(watched, timed);
+    }
+}
+
+#[test]
+fn the_peak_of_a_worker_agrees_with_time() {
+    let task = json!({
+        "job": "decode", "kernel": "w2a8-swar-scalar", "model": "synth:125m", "threads": 1,
+        "prompt_tokens": 8, "gen_tokens": 4, "seed": 1, "kv": "f16", "head": "f16",
+    });
+    let requests = [
+        json!({"op": "open", "slot": 0, "task": task}),
+        json!({"op": "slice", "slot": 0, "iterations": 1, "warm_up": 0, "reset_peak": true}),
+        json!({"op": "exit"}),
     ];
-    // The kernel's own count, which `time -v` prints, where that program is missing.
-    let watched = run([
-        &["monitor", "--format", "json", "--"],
-        &[env!("CARGO_BIN_EXE_tritbench")][..],
-        &generate,
-    ]
-    .concat());
-    assert_eq!(watched.status.code(), Some(0), "{}", stderr(&watched));
-    let value: Value = serde_json::from_str(&stdout(&watched)).unwrap();
-    let monitored = value["summary"]["peak_rss_bytes"].as_u64().unwrap();
-    let said = |talk: &str| {
-        let (_, rest) = talk.split_once("peak RSS ").unwrap();
-        let mib = rest.split_whitespace().next().unwrap();
-        (mib.parse::<f64>().unwrap() * f64::from(1 << 20)) as u64
-    };
-    within_2_percent(said(&stderr(&watched)), monitored);
-    match time_verbose(&generate) {
-        Some((timed, output)) => {
-            within_2_percent(said(&stderr(&output)), timed);
-            within_2_percent(monitored, timed);
-        }
-        None => eprintln!("there is no /usr/bin/time: compared with wait4 alone"),
+    let input: String = requests
+        .iter()
+        .map(|request| format!("{request}\n"))
+        .collect();
+    let (output, watched, timed) = measured_twice(&["worker"], &input);
+    let text = stdout(&output);
+    let replies: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let timeline = |value: &Value| value["timeline"].as_array().cloned().unwrap_or_default();
+    let (opened, sample) = (&replies[1], &replies[2]["sample"]);
+    let rows = [timeline(opened), timeline(sample)].concat();
+    let phases: BTreeSet<&str> = rows
+        .iter()
+        .map(|row| row["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        phases,
+        BTreeSet::from(["decode", "load", "prefill"]),
+        "{text}"
+    );
+    // What the record calls the peak is that of a visit; the largest of load and visit is that of the process.
+    let peaks = rows.iter().chain([sample]);
+    let peak = peaks
+        .filter_map(|row| row["peak_rss_bytes"].as_u64())
+        .max()
+        .unwrap();
+    within_2_percent(peak, watched);
+    if let Some(timed) = timed {
+        within_2_percent(peak, timed);
     }
 }

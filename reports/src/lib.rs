@@ -20,7 +20,7 @@ mod summary;
 mod table;
 mod units;
 
-pub use chart::{ChartData, Heading, write_charts};
+pub use chart::{ChartData, Heading, write_charts, write_timeline};
 pub use compare::{Comparison, Match, Side, compare, comparison_markdown};
 pub use error::ReportError;
 pub use format::{Format, UnknownFormat, render};

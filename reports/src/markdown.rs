@@ -527,8 +527,10 @@ pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
         rows: &rows,
         samples: &samples(&tables),
     };
+    let timeline = chart::timeline::NAME.to_owned();
     let charts: Vec<(String, String)> = chart::titles(&data)
         .into_iter()
+        .chain([(timeline, chart::timeline::TITLE.to_owned())])
         .map(|(name, title)| (title, format!("charts/{name}.svg")))
         .filter(|(_, path)| run.path().join(path).is_file())
         .collect();

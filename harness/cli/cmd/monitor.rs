@@ -14,7 +14,7 @@ use trit_measure::default_threads;
 use trit_run::monitor::{Live, LiveOptions, MonitorOptions, MonitorSummary, Sink, World, watch};
 
 use crate::args::SysfsArg;
-use crate::cmd::report::record_failure;
+use crate::cmd::report::{record_failure, report_failure};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::out::{Out, human_bytes, human_ns, say, stdout_failure};
@@ -245,7 +245,12 @@ impl Place {
                             .context(format!("cannot write `{}`", path.display())),
                     )
                 })?;
-                say(&format!("rows and summary are in {}", dir.path().display()));
+                let chart = trit_report::write_timeline(&dir, &summary.cell);
+                chart.map_err(|error| report_failure(&error))?;
+                say(&format!(
+                    "rows, summary and chart are in {}",
+                    dir.path().display()
+                ));
                 Ok(())
             }
         }

@@ -42,17 +42,21 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
 
 /// Writes summary, charts and report; gives the rows and the charts.
 pub(crate) fn write_reports(dir: &RunDir) -> Result<(Vec<SummaryRow>, Vec<PathBuf>), Failure> {
-    let failure = |error: ReportError| {
-        if error.is_content() {
-            Failure::unusable(anyhow::anyhow!("{error}"))
-        } else {
-            Failure::failed(anyhow::anyhow!("{error}"))
-        }
-    };
+    let failure = |error| report_failure(&error);
     let rows = trit_report::summarize(dir).map_err(failure)?;
     let charts = trit_report::write_charts(dir).map_err(failure)?;
     trit_report::write_report_md(dir).map_err(failure)?;
     Ok((rows, charts))
+}
+
+/// Errors of reports: what the system refused is code 1, what a file holds is code 5.
+pub(crate) fn report_failure(error: &ReportError) -> Failure {
+    let told = anyhow::anyhow!("{error}");
+    if error.is_content() {
+        Failure::unusable(told)
+    } else {
+        Failure::failed(told)
+    }
 }
 
 /// Errors of run directories: what the system refused is code 1, what a file holds is code 5.

@@ -276,9 +276,10 @@ row! {
 
 row! {
     /// What a process and those it started had and used at a moment, as in `timeline.csv`. Amounts of time, faults,
-    /// switches, energy and tokens are since the start of the phase's process.
+    /// switches, energy and tokens are since the start of the process.
     TimelineRow {
         cell: String = "The cell; `program:<name>` for a monitored program.",
+        round: Option<u64> = "Which visit to the cell; empty while a model is loaded, and for programs.",
         phase: String = "load, prefill or decode; run for a monitored program, and end for what it used in all.",
         unix_ns: u64 = "When, in nanoseconds since 1970 UTC.",
         monotonic_ns: u64 = "When, by the clock of the process that looked, since its start.",

@@ -23,6 +23,7 @@ mod process;
 mod progress;
 pub mod protocol;
 mod reference;
+mod schedule;
 mod session;
 mod survey;
 mod tasks;

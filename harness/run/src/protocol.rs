@@ -5,6 +5,7 @@
 //! answered with [`FailureKind::Unsupported`]. So builds of different revisions can be paired.
 
 use serde::{Deserialize, Serialize};
+use trit_core::TimelineRow;
 
 /// The version of the protocol. Since 2 a worker can loop a cell ([`Request::Ready`], [`Request::Loop`],
 /// [`Request::EndLoop`]).
@@ -232,6 +233,9 @@ pub struct Sample {
     pub rss_file_bytes: Option<u64>,
     /// Shared-memory part of the resident set.
     pub rss_shmem_bytes: Option<u64>,
+    /// The memory of the worker through the phases of a whole model's request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<TimelineRow>,
 }
 
 /// One generated token.
@@ -274,6 +278,9 @@ pub struct Opened {
     pub head: String,
     /// Time to load the model.
     pub load_ns: Option<u64>,
+    /// The memory of the worker meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<TimelineRow>,
     /// Whether answers are right within a bound, so that [`Request::Expect`] is needed.
     pub bounded: bool,
     /// Digest of the check that is made once, where there is one: the logits of four tokens.

@@ -3,6 +3,7 @@
 mod axis;
 mod canvas;
 mod figure;
+pub(crate) mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,6 +14,8 @@ use trit_core::{Cell, RunDir, Session, SummaryRow, Workload};
 use trit_stats::ecdf;
 
 use self::canvas::{Canvas, PALETTE, shade};
+pub use self::timeline::write_timeline;
+
 use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
 use crate::ReportError;
 use crate::facts;
@@ -678,10 +681,14 @@ pub fn write_charts(run: &RunDir) -> Result<Vec<PathBuf>, ReportError> {
     let session = run.session()?;
     let loaded = Loaded::read(run)?;
     let tables = loaded.tables();
+    let heading = Heading::new(&session, run.path());
     let data = ChartData {
-        heading: &Heading::new(&session, run.path()),
+        heading: &heading,
         rows: &summarize_rows(&tables),
         samples: &samples(&tables),
     };
-    draw(&data, &run.path().join("charts"))
+    let directory = run.path().join("charts");
+    let mut paths = draw(&data, &directory)?;
+    paths.extend(timeline::write(run, &heading, &directory)?);
+    Ok(paths)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trit_core::{
     Appender, Cell, EnergyFacts, Measurement, NOT_MEASURED, Plan, PlannedCell, PlannedPair, Probe,
-    RunDirError, Side, Station, Status, TokenRow, Workload, is_final,
+    RunDirError, Side, Station, Status, TimelineRow, TokenRow, Workload, is_final,
 };
 
 use super::bench::{Benches, bench_key};
@@ -80,6 +80,7 @@ pub(super) struct Master<'a> {
     cells: Appender<Cell>,
     measurements: Appender<Measurement>,
     tokens: Appender<TokenRow>,
+    timeline: Appender<TimelineRow>,
     pub(super) benches: Benches,
     references: References,
     first: FirstAnswers,
@@ -135,6 +136,7 @@ impl<'a> Master<'a> {
         Ok(Self {
             measurements: options.dir.append()?,
             tokens: options.dir.append()?,
+            timeline: options.dir.append()?,
             benches: Benches::new(options.worker.clone(), options.timeouts.start),
             cells,
             references: References::default(),
@@ -310,6 +312,7 @@ impl<'a> Master<'a> {
 
     /// What the worker found out about a cell goes into its row.
     fn keep_facts(&mut self, id: &str, opened: &Opened) -> Result<(), Trouble> {
+        self.keep_timeline(id, None, opened.timeline.clone())?;
         let state = self.state(id)?;
         let row = &mut state.row;
         let text = |to: &mut String, from: &String| {
@@ -339,6 +342,20 @@ impl<'a> Master<'a> {
             self.probes.push(probe);
         }
         Ok(())
+    }
+
+    /// The memory of a worker, under the name of the cell.
+    fn keep_timeline(
+        &mut self,
+        id: &str,
+        round: Option<u64>,
+        mut rows: Vec<TimelineRow>,
+    ) -> Result<(), Trouble> {
+        for row in &mut rows {
+            id.clone_into(&mut row.cell);
+            row.round = round;
+        }
+        Ok(self.timeline.rows(&rows)?)
     }
 
     /// Finds how many calls make a slice. The slices are verified like any other, and are no samples.
@@ -432,6 +449,7 @@ impl<'a> Master<'a> {
         row.block = round;
         row.load_ns = self.state(id)?.load_ns.take();
         self.tokens.rows(&token_rows(id, round, &tokens))?;
+        self.keep_timeline(id, Some(round), sample.timeline)?;
         self.measurements.rows(&[row])?;
         self.sampled(id)?;
         Ok(spent)

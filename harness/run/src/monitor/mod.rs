@@ -5,7 +5,6 @@
 
 mod lines;
 mod live;
-mod schedule;
 mod summary;
 
 use std::io;
@@ -13,9 +12,9 @@ use std::io;
 use trit_core::{Budget, CellLimits, Observed, TimelineRow, Violation};
 pub use trit_measure::sys::child::{Ended, Event};
 
+use crate::schedule::{Schedule, Window};
 use lines::Lines;
 pub use live::{Live, LiveOptions};
-use schedule::{Schedule, Window};
 use summary::Tally;
 pub use summary::{MonitorSummary, Overrun};
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use trit_core::TimelineRow;
 use trit_engine::file::FileOptions;
 use trit_engine::synth::Shape;
 use trit_engine::{Engine, EngineError, EngineOptions, ExtraWork, Session};
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
 
+use super::timeline::{Phase, Timeline};
 use super::{Done, Fault, Subject};
 use crate::inputs;
 use crate::protocol::{Answer, FailureKind, INPUT_SETS, Job, Opened, Task, Token};
@@ -22,7 +24,10 @@ const DEPTH_SET: usize = INPUT_SETS + 1;
 /// Engines of this worker by their configuration. An engine lives as long as its worker: sessions borrow it, and a worker
 /// that no cell needs any more ends.
 #[derive(Default)]
-pub(super) struct Engines(BTreeMap<String, Loaded>);
+pub(super) struct Engines {
+    loaded: BTreeMap<String, Loaded>,
+    timeline: Option<Timeline>,
+}
 
 #[derive(Clone)]
 struct Loaded {
@@ -95,19 +100,23 @@ impl Engines {
             "{} {} t{} {} {} u{} s{}",
             task.model, task.kernel, task.threads, task.kv, task.head, task.ubatch, task.seed
         );
-        if let Some(loaded) = self.0.get(&key) {
+        if let Some(loaded) = self.loaded.get(&key) {
             return Ok((loaded.clone(), false));
         }
+        let timeline = self.timeline.get_or_insert_with(Timeline::start);
+        timeline.begin(Phase::Load);
         let start = MonotonicClock.now_ns();
-        let engine = load(task, cpu)?;
+        let engine = load(task, cpu);
         let load_ns = MonotonicClock.now_ns() - start;
+        timeline.end();
+        let engine = engine?;
         let engine: &'static Engine = Box::leak(Box::new(engine));
         let loaded = Loaded {
             engine,
             load_ns,
             check: check(engine, task.seed)?,
         };
-        self.0.insert(key, loaded.clone());
+        self.loaded.insert(key, loaded.clone());
         Ok((loaded, true))
     }
 
@@ -132,7 +141,10 @@ impl Engines {
             let filling = inputs::prompt(task.seed, DEPTH_SET, depth, vocab);
             session.prefill(&filling).map_err(wrong)?;
         }
+        let timeline = self.timeline.get_or_insert_with(Timeline::start).clone();
         Ok(Box::new(Request {
+            loading: timeline.take(),
+            timeline,
             engine,
             session,
             job: task.job,
@@ -166,6 +178,9 @@ struct Request {
     started: Option<(usize, u32)>,
     answers: Vec<Answer>,
     extra: Option<ExtraWork<'static>>,
+    timeline: Timeline,
+    /// What was recorded while the model was loaded.
+    loading: Vec<TimelineRow>,
 }
 
 /// The most likely token; the first of equals.
@@ -196,6 +211,7 @@ impl Request {
         self.cursor = (set + 1) % INPUT_SETS;
         self.session.truncate(self.depth);
         let clock = MonotonicClock;
+        self.timeline.begin(Phase::Prefill);
         let start = clock.now_ns();
         let logits = self.session.prefill(&self.prompts[set]).map_err(wrong)?;
         if self.job == Job::Prefill {
@@ -203,6 +219,7 @@ impl Request {
                 extra.run();
             }
             let time_ns = clock.now_ns() - start;
+            self.timeline.end();
             let digest = inputs::digest_floats(logits.iter().copied());
             self.answers.push(Answer {
                 set: set as u64,
@@ -221,7 +238,9 @@ impl Request {
             token: u64::from(token),
             time_ns: first_at - start,
         });
-        let mut before = first_at;
+        self.timeline.begin(Phase::Decode);
+        let decode_at = clock.now_ns();
+        let mut before = decode_at;
         for _ in 1..self.generated {
             token = greedy(self.session.decode(token).map_err(wrong)?);
             if let Some(extra) = &mut self.extra {
@@ -234,14 +253,15 @@ impl Request {
             });
             before = now;
         }
+        self.timeline.end();
         let ids: Vec<u64> = tokens.iter().map(|token| token.token).collect();
         self.answers.push(answer(set, &ids));
         Ok(Done {
             // The first token belongs to the prompt.
             calls: tokens.len() as u64 - 1,
-            time_ns: before - first_at,
-            prepare_ns: None,
+            time_ns: before - decode_at,
             tokens,
+            ..Done::default()
         })
     }
 
@@ -345,6 +365,7 @@ impl Subject for Request {
             weight_bits: Some(spec.weight_bits),
             head: self.engine.head().to_owned(),
             load_ns: self.load_ns,
+            timeline: self.loading.clone(),
             bytes_per_call,
             ops_per_call: Some(ops),
             linear_weights: Some(config.linear_weights()),
@@ -394,6 +415,7 @@ impl Subject for Request {
             all.time_ns += one.time_ns;
             all.tokens.extend(one.tokens);
         }
+        all.timeline = self.timeline.take();
         Ok(all)
     }
 

@@ -8,6 +8,7 @@ mod engine;
 mod multiply;
 mod pack;
 mod probe;
+mod timeline;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::fmt::Display;
 use std::io::{BufRead, Write};
 use std::rc::Rc;
 
+use trit_core::TimelineRow;
 use trit_kernel::Cpu;
 use trit_measure::{
     Clock, Evidence, MonotonicClock, Team, default_threads, memory, reset_peak_rss,
@@ -84,6 +86,8 @@ struct Done {
     prepare_ns: Option<u64>,
     /// Tokens generated.
     tokens: Vec<Token>,
+    /// The memory of the worker meanwhile.
+    timeline: Vec<TimelineRow>,
 }
 
 /// Something that is measured.
@@ -317,6 +321,7 @@ fn sample(calls: impl FnOnce() -> Result<Done, Fault>) -> Result<(Sample, Vec<To
         rss_anon_bytes: memory.rss_anon_bytes,
         rss_file_bytes: memory.rss_file_bytes,
         rss_shmem_bytes: memory.rss_shmem_bytes,
+        timeline: done.timeline,
     };
     Ok((sample, done.tokens))
 }

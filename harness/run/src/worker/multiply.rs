@@ -470,7 +470,7 @@ impl<M: Multiply> Subject for Micro<M> {
             calls: iterations,
             time_ns: call_start - start,
             prepare_ns: Some(prepare_ns),
-            tokens: Vec::new(),
+            ..Done::default()
         })
     }
 

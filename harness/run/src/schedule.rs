@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// A fixed schedule: `start`, `start + interval`, `start + 2 interval`, ... However late one look is, the next one is not
 /// moved; those that were missed are left out and counted.
 #[derive(Clone, Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     start_ns: u64,
     interval_ns: u64,
     /// The number of the next look.
@@ -18,7 +18,7 @@ impl Schedule {
     ///
     /// # Panics
     /// When the interval is 0.
-    pub(super) fn new(start_ns: u64, interval_ns: u64) -> Self {
+    pub(crate) fn new(start_ns: u64, interval_ns: u64) -> Self {
         assert!(interval_ns > 0, "an interval of 0 is always due");
         Self {
             start_ns,
@@ -29,13 +29,13 @@ impl Schedule {
     }
 
     /// When the next look is due.
-    pub(super) fn due_ns(&self) -> u64 {
+    pub(crate) fn due_ns(&self) -> u64 {
         self.start_ns
             .saturating_add(self.next.saturating_mul(self.interval_ns))
     }
 
     /// A look was taken, which ended at `now_ns`: the next one is the first that is still to come.
-    pub(super) fn done(&mut self, now_ns: u64) {
+    pub(crate) fn done(&mut self, now_ns: u64) {
         let passed = now_ns.saturating_sub(self.start_ns) / self.interval_ns;
         let next = (passed + 1).max(self.next + 1);
         self.missed += next - self.next - 1;
@@ -43,21 +43,21 @@ impl Schedule {
     }
 
     /// Looks that were left out.
-    pub(super) fn missed(&self) -> u64 {
+    pub(crate) fn missed(&self) -> u64 {
         self.missed
     }
 }
 
 /// An amount that only grows, over the last stretch of time.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     span_ns: u64,
     points: VecDeque<(u64, u64)>,
 }
 
 impl Window {
     /// Over the last `span_ns`.
-    pub(super) fn new(span_ns: u64) -> Self {
+    pub(crate) fn new(span_ns: u64) -> Self {
         Self {
             span_ns,
             points: VecDeque::new(),
@@ -65,7 +65,7 @@ impl Window {
     }
 
     /// The amount at a moment; gives what was added over the window and its length, once it is full.
-    pub(super) fn push(&mut self, at_ns: u64, amount: u64) -> Option<(u64, u64)> {
+    pub(crate) fn push(&mut self, at_ns: u64, amount: u64) -> Option<(u64, u64)> {
         self.points.push_back((at_ns, amount));
         let old = |point: &(u64, u64)| at_ns.saturating_sub(point.0) >= self.span_ns;
         // The youngest that is old enough begins the window.
