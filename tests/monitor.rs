@@ -226,7 +226,7 @@ fn rows_and_summary_are_exported() {
     let csv = watch(&["--format", "csv"], "echo not data");
     let text = stdout(&csv);
     assert!(
-        text.starts_with("cell,phase,unix_ns,monotonic_ns,"),
+        text.starts_with("cell,round,phase,unix_ns,monotonic_ns,"),
         "{text}"
     );
     assert!(!text.contains("not data"));
@@ -317,9 +317,9 @@ fn everything_that_a_program_starts_is_seen() {
 fn timed(report: &Path) -> Vec<String> {
     let time = "/usr/bin/time";
     if !Path::new(time).is_file() {
-        eprintln!(
-            "there is no {time}: compared with the same count of the kernel, from wait4, alone"
-        );
+        let note =
+            "there is no time -v: compared with the same count of the kernel, from wait4, alone";
+        let _ = writeln!(std::io::stderr(), "{note}");
         return Vec::new();
     }
     let report = report.display().to_string();
@@ -409,10 +409,8 @@ fn the_peak_of_a_worker_agrees_with_time() {
         json!({"op": "slice", "slot": 0, "iterations": 1, "warm_up": 0, "reset_peak": true}),
         json!({"op": "exit"}),
     ];
-    let input: String = requests
-        .iter()
-        .map(|request| format!("{request}\n"))
-        .collect();
+    let lines: Vec<String> = requests.iter().map(Value::to_string).collect();
+    let input = lines.join("\n") + "\n";
     let (output, watched, timed) = measured_twice(&["worker"], &input);
     let text = stdout(&output);
     let replies: Vec<Value> = text
