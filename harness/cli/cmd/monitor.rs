@@ -57,7 +57,7 @@ pub(crate) struct MonitorArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = interval)]
     window: Duration,
 
-    /// A TOML file with a [limits] table; cell patterns match `program:NAME`
+    /// A TOML file with a `[limits]` table; cell patterns match `program:NAME`
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
 
