@@ -6,8 +6,11 @@
 //! [`gate_record`] judges a comparison of two builds.
 #![forbid(unsafe_code)]
 
+mod arithmetic;
 pub mod chart;
 mod compare;
+mod energy;
+mod energy_section;
 mod error;
 mod facts;
 mod format;

@@ -8,6 +8,7 @@ use trit_core::{PairRow, RunDir, Session, Status, SummaryRow, UNFINISHED, Worklo
 
 use crate::ReportError;
 use crate::chart::{self, ChartData, Heading};
+use crate::energy_section::energy_section;
 use crate::facts;
 use crate::labels;
 use crate::lookup::lookup_section;
@@ -427,6 +428,9 @@ pub fn report_md(
             "TTFT and ITL are medians; percentiles are empty below 100 samples. Peak RSS is the high-water mark; its parts are those at the end of a visit.",
         );
     }
+    for text in energy_section(session, rows) {
+        line(&text);
+    }
     if !charts.is_empty() {
         line("\n## Charts\n");
         for (title, path) in charts {
@@ -484,7 +488,7 @@ pub fn report_md(
         .as_deref()
         .map_or_else(String::new, |revision| format!(", revision {revision}"));
     line(&format!(
-        "Version {}{revision}; suite `{}` with SHA-256 `{}`; seed {}. The rows are in `cells.csv`, `measurements.csv`, `tokens.csv` and `summary.csv`, the session in `session.json`.",
+        "Version {}{revision}; suite `{}` with SHA-256 `{}`; seed {}. The rows are in `cells.csv`, `measurements.csv`, `tokens.csv`, `energy.csv` and `summary.csv`, the session in `session.json`.",
         or_unknown(&session.version),
         or_unknown(&session.suite),
         or_unknown(&session.suite_sha256),
@@ -526,6 +530,7 @@ pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
         heading: &heading,
         rows: &rows,
         samples: &samples(&tables),
+        power: &loaded.power,
     };
     let timeline = chart::timeline::NAME.to_owned();
     let charts: Vec<(String, String)> = chart::titles(&data)
@@ -535,7 +540,7 @@ pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
         .filter(|(_, path)| run.path().join(path).is_file())
         .collect();
     let path = run.path().join("report.md");
-    let pairs = pair_rows(&rows, &loaded.measurements);
+    let pairs = pair_rows(&rows, &loaded.measurements, &loaded.energy);
     let text = report_md(&session, &rows, &pairs, &charts);
     fs::write(&path, text).map_err(|source| ReportError::Io {
         path: path.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use trit_core::{Cell, Measurement, PairQuantity, PairRow, Side, SummaryRow, Workload};
+use trit_core::{Cell, EnergyRow, Measurement, PairQuantity, PairRow, Side, SummaryRow, Workload};
 use trit_stats::{
     Interval, autocorrelation, hodges_lehmann, hodges_lehmann_interval, merge_adjacent,
 };
@@ -44,7 +44,7 @@ impl Ratio {
     }
 }
 
-/// Log rates of one ABBA block, without what a call does: that is the same for all blocks.
+/// Log rates (or joules) of one ABBA block, without what a call does: that is the same for all blocks.
 #[derive(Default)]
 struct Block {
     a: Vec<f64>,
@@ -52,7 +52,7 @@ struct Block {
 }
 
 impl Block {
-    /// The log of the ratio of calls a second; nothing for a block that was cut short.
+    /// The log of the ratio; nothing for a block that was cut short.
     fn log_ratio(&self) -> Option<f64> {
         let whole = self.a.len() == self.b.len() && !self.a.is_empty();
         whole.then(|| {
@@ -65,40 +65,85 @@ impl Block {
 pub(crate) struct Paired<'a> {
     a: &'a Cell,
     b: &'a Cell,
-    /// Log ratios of calls a second, in the order of time.
+    /// Log ratios of calls a second, or of joules a call, in the order of time.
     logs: Vec<f64>,
+    energy: bool,
+}
+
+/// One slice or window of a side.
+struct Taken<'r> {
+    cell: &'r str,
+    pair: &'r str,
+    side: Side,
+    block: (u64, u64),
+    /// Logarithm of what is compared, of one call.
+    log: f64,
 }
 
 impl<'a> Paired<'a> {
     /// All pairs of a session, in the order of the cells of side A.
     pub(crate) fn all(cells: &'a [Cell], measurements: &'a [Measurement]) -> Vec<Self> {
-        let by_id: BTreeMap<&str, (usize, &Cell)> = cells
+        let slices = measurements
+            .iter()
+            .filter(|row| row.iterations > 0 && row.time_ns > 0);
+        let taken = slices.map(|row| Taken {
+            cell: &row.cell,
+            pair: &row.pair,
+            side: row.side,
+            block: (row.round, row.block),
+            log: (row.iterations as f64 / row.time_ns as f64).ln(),
+        });
+        Self::of(cells, taken, false)
+    }
+
+    /// All pairs that have energy windows.
+    fn of_energy(cells: &'a [Cell], rows: &'a [EnergyRow]) -> Vec<Self> {
+        let taken = rows
+            .iter()
+            .filter(|row| row.status == "ok")
+            .filter_map(|row| {
+                let (_, uj) = row.headline().filter(|(_, uj)| *uj > 0)?;
+                let calls = row.iterations.filter(|calls| *calls > 0)?;
+                Some(Taken {
+                    cell: &row.cell,
+                    pair: &row.pair,
+                    side: row.side,
+                    block: (row.round, row.block),
+                    log: (uj as f64 / calls as f64).ln(),
+                })
+            });
+        Self::of(cells, taken, true)
+    }
+
+    fn of<'r>(
+        cells: &'a [Cell],
+        taken: impl Iterator<Item = Taken<'r>>,
+        energy: bool,
+    ) -> Vec<Self> {
+        let by_id: BTreeMap<&str, usize> = cells
             .iter()
             .enumerate()
-            .map(|(at, cell)| (cell.cell.as_str(), (at, cell)))
+            .map(|(at, cell)| (cell.cell.as_str(), at))
             .collect();
         let mut blocks: BTreeMap<(usize, usize), BTreeMap<(u64, u64), Block>> = BTreeMap::new();
-        for row in measurements {
-            let known = by_id
-                .get(row.cell.as_str())
-                .zip(by_id.get(row.pair.as_str()));
-            let Some((own, other)) = known.filter(|_| row.iterations > 0 && row.time_ns > 0) else {
+        for row in taken {
+            let known = by_id.get(row.cell).zip(by_id.get(row.pair));
+            let Some((&own, &other)) = known else {
                 continue;
             };
-            let rate = (row.iterations as f64 / row.time_ns as f64).ln();
             let pair = match row.side {
                 Side::Alone => continue,
-                Side::A => (own.0, other.0),
-                Side::B => (other.0, own.0),
+                Side::A => (own, other),
+                Side::B => (other, own),
             };
             let block = blocks.entry(pair).or_default();
-            let block = block.entry((row.round, row.block)).or_default();
+            let block = block.entry(row.block).or_default();
             if row.side == Side::A {
                 &mut block.a
             } else {
                 &mut block.b
             }
-            .push(rate);
+            .push(row.log);
         }
         blocks
             .into_iter()
@@ -106,11 +151,15 @@ impl<'a> Paired<'a> {
                 a: &cells[a],
                 b: &cells[b],
                 logs: blocks.values().filter_map(Block::log_ratio).collect(),
+                energy,
             })
             .collect()
     }
 
     fn quantity(&self) -> PairQuantity {
+        if self.energy {
+            return PairQuantity::Energy;
+        }
         match self.b.workload {
             Workload::Read => PairQuantity::BandwidthShare,
             Workload::Peak => PairQuantity::PeakShare,
@@ -123,7 +172,7 @@ impl<'a> Paired<'a> {
         let amount: fn(&Cell) -> Option<f64> = match self.quantity() {
             PairQuantity::BandwidthShare => bytes_per_call,
             PairQuantity::PeakShare => ops_per_call,
-            PairQuantity::SpeedUp => |_| Some(1.0),
+            PairQuantity::SpeedUp | PairQuantity::Energy => |_| Some(1.0),
         };
         let known = |cell| amount(cell).filter(|amount| *amount > 0.0);
         let factor = (known(self.a)? / known(self.b)?).ln();
@@ -139,7 +188,7 @@ impl<'a> Paired<'a> {
             b: self.b.cell.clone(),
             subject: labels::subject(self.a).to_owned(),
             against: match self.quantity() {
-                PairQuantity::SpeedUp => labels::subject(self.b),
+                PairQuantity::SpeedUp | PairQuantity::Energy => labels::subject(self.b),
                 _ => &self.b.subject,
             }
             .to_owned(),
@@ -166,10 +215,16 @@ pub(crate) fn share(pairs: &[Paired<'_>], cell: &Cell, quantity: PairQuantity) -
 }
 
 /// A row for every pair whose sides are both verified; `rows` are those of [`crate::summarize_rows`].
-pub fn pair_rows(rows: &[SummaryRow], measurements: &[Measurement]) -> Vec<PairRow> {
+pub fn pair_rows(
+    rows: &[SummaryRow],
+    measurements: &[Measurement],
+    energy: &[EnergyRow],
+) -> Vec<PairRow> {
     let cells: Vec<Cell> = rows.iter().map(|row| row.cell.clone()).collect();
-    Paired::all(&cells, measurements)
+    let times = Paired::all(&cells, measurements);
+    times
         .iter()
+        .chain(&Paired::of_energy(&cells, energy))
         .filter(|pair| timed(pair.a.status) && timed(pair.b.status))
         .map(Paired::row)
         .collect()
@@ -183,6 +238,7 @@ pub(crate) fn pairs_table(pairs: &[PairRow]) -> Option<String> {
             let number = |count: Option<u64>| count.map_or_else(String::new, |n| n.to_string());
             let show = |value: f64| match pair.quantity {
                 PairQuantity::SpeedUp => format!("{}x", three(value)),
+                PairQuantity::Energy => format!("{}x the joules", three(value)),
                 _ => format!("{:.1} %", value * 100.0),
             };
             let shape = match (pair.rows, pair.k, pair.tokens) {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use trit_core::{
-    Cell, Measurement, PairQuantity, Results, RunDir, Side, Status, SummaryRow, TokenRow, Workload,
+    Cell, EnergyRow, Measurement, PairQuantity, PowerRow, Results, RunDir, Side, Status,
+    SummaryRow, TokenRow, Workload,
 };
 use trit_stats::{dependent_median_interval, median, quantile};
 
 use crate::ReportError;
+use crate::arithmetic::Arithmetic;
+use crate::energy::{self, EnergyIndex};
 use crate::pairs::{self, Paired};
 
 /// A share of a probe above this shows that the probe is wrong: nothing outruns the machine's own limit by more than noise.
@@ -18,8 +21,6 @@ const QUANTILES_FROM: usize = 100;
 pub(crate) const LEVEL: f64 = 0.95;
 /// Bits of a ternary weight that count as read, whatever a layout spends: more would reward waste.
 const COUNTED_BITS: f64 = 2.0;
-/// Why the energy columns are empty.
-const NO_ENERGY: &str = "not measured";
 
 /// The rows of a session.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub struct Tables<'a> {
     pub measurements: &'a [Measurement],
     /// Every generated token.
     pub tokens: &'a [TokenRow],
+    /// Every energy window.
+    pub energy: &'a [EnergyRow],
 }
 
 /// The rows of a session by cell, each list in the order of time.
@@ -198,27 +201,38 @@ fn sum(slices: &[&Measurement], field: impl Fn(&Measurement) -> Option<u64>) -> 
 /// - The samples of a decode cell are its tokens after the first, where tokens were recorded; `ttft_ns` is the median of the first ones.
 /// - Bytes are those of the weights, ternary ones at most 2.0 bits each; operations are `2 * rows * k * tokens`.
 /// - Shares come from ABBA blocks alone, as in `pairs.csv`. A share above [`SHARE_LIMIT`] makes the row `invalid`.
+/// - Joules come from the windows of `energy.csv` whose status is `ok`: Hodges-Lehmann over windows, with its 95 % interval from six on.
+///   `model_*` is arithmetic and never measured.
 /// - A cell that is skipped, wrong, failed, crashed, timed out or emulated has no results, whatever slices it left.
 pub fn summarize_rows(tables: &Tables<'_>) -> Vec<SummaryRow> {
     let index = Index::new(tables);
     let paired = Paired::all(tables.cells, tables.measurements);
-    tables
+    let energy = EnergyIndex::new(tables.energy);
+    let mut rows: Vec<SummaryRow> = tables
         .cells
         .iter()
-        .map(|cell| summarize_cell(&index, &paired, cell))
-        .collect()
+        .map(|cell| {
+            let mut row = summarize_cell(&index, &paired, cell);
+            energy.fill(cell, &mut row.results);
+            row
+        })
+        .collect();
+    energy::fill_requests(&mut rows);
+    rows
 }
 
 fn summarize_cell(index: &Index<'_>, paired: &[Paired<'_>], cell: &Cell) -> SummaryRow {
     let mut row = SummaryRow {
         cell: cell.clone(),
-        results: Results {
-            energy_status: NO_ENERGY.to_owned(),
-            ..Results::default()
-        },
+        results: Results::default(),
     };
     if !timed(cell.status) {
         return row;
+    }
+    if let Some(model) = Arithmetic::of(cell) {
+        row.results.model_uj = Some(model.uj());
+        row.results.model_linear_uj = Some(model.linear_uj);
+        row.results.model_attention_uj = model.attention_uj;
     }
     let times = index.samples(cell);
     let slices = index.slices(&cell.cell);
@@ -308,7 +322,7 @@ pub fn summarize(run: &RunDir) -> Result<Vec<SummaryRow>, ReportError> {
     let loaded = Loaded::read(run)?;
     let rows = summarize_rows(&loaded.tables());
     run.write(&rows)?;
-    let pairs = pairs::pair_rows(&rows, &loaded.measurements);
+    let pairs = pairs::pair_rows(&rows, &loaded.measurements, &loaded.energy);
     if !pairs.is_empty() {
         run.write(&pairs)?;
     }
@@ -321,6 +335,8 @@ pub(crate) struct Loaded {
     pub(crate) cells: Vec<Cell>,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) tokens: Vec<TokenRow>,
+    pub(crate) energy: Vec<EnergyRow>,
+    pub(crate) power: Vec<PowerRow>,
 }
 
 impl Loaded {
@@ -329,6 +345,8 @@ impl Loaded {
             cells: run.cells()?,
             measurements: if_there(run.measurements())?,
             tokens: if_there(run.tokens())?,
+            energy: if_there(run.read())?,
+            power: if_there(run.read())?,
         })
     }
 
@@ -337,6 +355,7 @@ impl Loaded {
             cells: &self.cells,
             measurements: &self.measurements,
             tokens: &self.tokens,
+            energy: &self.energy,
         }
     }
 }

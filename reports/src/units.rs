@@ -33,6 +33,20 @@ pub fn show_ns(ns: f64) -> String {
     scaled(ns, &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")])
 }
 
+/// An energy: `1.23 mJ`.
+pub(crate) fn show_joules(joules: f64) -> String {
+    scaled(
+        joules,
+        &[
+            (1e3, "kJ"),
+            (1.0, "J"),
+            (1e-3, "mJ"),
+            (1e-6, "µJ"),
+            (1e-9, "nJ"),
+        ],
+    )
+}
+
 /// Bytes in binary units: `1.23 GiB`.
 pub fn show_bytes(bytes: f64) -> String {
     const KIB: f64 = 1024.0;

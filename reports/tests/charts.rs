@@ -16,12 +16,14 @@ fn with_data<T>(rows: &Rows, then: impl FnOnce(&ChartData<'_>) -> T) -> T {
         cells: &rows.cells,
         measurements: &rows.measurements,
         tokens: &rows.tokens,
+        energy: &[],
     };
     let heading = Heading::new(&session(), Path::new("runs/20260301T093000Z-bench-1-quick"));
     then(&ChartData {
         heading: &heading,
         rows: &summarize_rows(&tables),
         samples: &samples(&tables),
+        power: &[],
     })
 }
 
@@ -281,12 +283,14 @@ fn a_directory_that_cannot_be_made_is_an_error_with_its_path() {
         cells: &rows.cells,
         measurements: &rows.measurements,
         tokens: &rows.tokens,
+        energy: &[],
     };
     let heading = Heading::default();
     let data = ChartData {
         heading: &heading,
         rows: &summarize_rows(&tables),
         samples: &[],
+        power: &[],
     };
     let error = chart::draw(&data, &file.path().join("charts"))
         .unwrap_err()

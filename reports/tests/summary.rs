@@ -59,6 +59,7 @@ fn rows(cells: &[Cell], measurements: &[Measurement], tokens: &[TokenRow]) -> Ve
         cells,
         measurements,
         tokens,
+        energy: &[],
     })
 }
 
@@ -101,7 +102,7 @@ fn a_gemv_by_hand() {
     );
     assert_eq!(
         (got.energy_status.as_str(), got.energy_pkg_uj),
-        ("not measured", None)
+        ("not_measured", None)
     );
 }
 
@@ -314,7 +315,7 @@ fn pairs_have_ratios_with_intervals() {
         slices.push(paired("a", "b", Side::A, block, 3, a));
     }
     slices.push(paired("a", "c", Side::A, 0, 0, 100));
-    let rows_of = |cells: &[Cell]| trit_report::pair_rows(&rows(cells, &slices, &[]), &slices);
+    let rows_of = |cells: &[Cell]| trit_report::pair_rows(&rows(cells, &slices, &[]), &slices, &[]);
     let got = rows_of(&cells);
     assert_eq!(got.len(), 2);
     assert_eq!(
@@ -398,6 +399,7 @@ fn cells_that_went_wrong_have_no_results() {
             cells: &[cell],
             measurements: &slices,
             tokens: &[],
+            energy: &[],
         };
         assert_eq!(samples(&tables).len(), usize::from(timed));
     }

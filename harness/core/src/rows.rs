@@ -378,7 +378,7 @@ row! {
 
 words! {
     /// What the ratio of a pair is of.
-    PairQuantity, "one of speed-up bandwidth-share peak-share" {
+    PairQuantity, "one of speed-up bandwidth-share peak-share energy" {
         /// Calls a second of A over those of B.
         #[default]
         SpeedUp = "speed-up",
@@ -386,6 +386,8 @@ words! {
         BandwidthShare = "bandwidth-share",
         /// Operations a second of A over those of the arithmetic probe.
         PeakShare = "peak-share",
+        /// Gross joules of a call of A over those of B.
+        Energy = "energy",
     }
 }
 
@@ -403,7 +405,7 @@ row! {
         threads: Option<u64> = "Threads of the team.",
         quantity: PairQuantity = "What the ratio is of.",
         blocks: u64 = "Complete ABBA blocks.",
-        ratio: Option<f64> = "Rate of A over the rate of B: Hodges-Lehmann over the blocks, on the log scale.",
+        ratio: Option<f64> = "Rate (energy: joules of a call) of A over that of B: Hodges-Lehmann over the blocks, on the log scale.",
         lo: Option<f64> = "Lower end of its 95 % interval.",
         hi: Option<f64> = "Upper end of its 95 % interval.",
     }

@@ -118,6 +118,7 @@ impl Axis {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
     pub(crate) label: String,
+    /// A y that is no number interrupts the line.
     pub(crate) points: Vec<(f64, f64)>,
     /// Intervals of y at an x.
     pub(crate) intervals: Vec<(f64, f64, f64)>,
@@ -400,7 +401,9 @@ impl Lines {
                 .into_iter()
                 .map(|(x, y)| (x + aside, y))
                 .collect();
-            canvas.dashed(&points, color, 2.0, dash)?;
+            for run in points.split(|point| !point.1.is_finite()) {
+                canvas.dashed(run, color, 2.0, dash)?;
+            }
             for &(at, lo, hi) in &series.intervals {
                 let at = x.at(at) + aside;
                 canvas.line(&[(at, y.at(lo)), (at, y.at(hi))], color, 1.4)?;

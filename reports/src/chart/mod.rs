@@ -2,6 +2,7 @@
 
 mod axis;
 mod canvas;
+mod energy;
 mod figure;
 pub(crate) mod timeline;
 
@@ -10,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
-use trit_core::{Cell, RunDir, Session, SummaryRow, Workload};
+use trit_core::{Cell, PowerRow, RunDir, Session, SummaryRow, Workload};
 use trit_stats::ecdf;
 
 use self::canvas::{Canvas, PALETTE, shade};
@@ -81,6 +82,8 @@ pub struct ChartData<'a> {
     pub rows: &'a [SummaryRow],
     /// The samples of the cells, for distributions.
     pub samples: &'a [Samples<'a>],
+    /// What the energy meter counted between two looks.
+    pub power: &'a [PowerRow],
 }
 
 /// Values in the order in which they are first seen.
@@ -598,6 +601,8 @@ fn figures(data: &ChartData<'_>) -> Vec<(String, Figure)> {
         put(format!("latency-{workload}"), latency(data, *workload));
     }
     put("memory".to_owned(), memory(data));
+    put("energy".to_owned(), energy::energy(data));
+    put("power".to_owned(), energy::power(data));
     figures
 }
 
@@ -653,7 +658,7 @@ pub fn svgs(data: &ChartData<'_>) -> Result<Vec<(String, String)>, ReportError> 
 }
 
 /// Draws the charts into a directory, which is made if it is not there: `throughput-<workload>`, `speedup-<workload>`,
-/// `latency-<workload>` and `memory`, each as `.svg` and `.png`. A chart without data is not made. Gives the paths of the SVG files.
+/// `latency-<workload>`, `memory`, and where a meter was read `energy` and `power`, each as `.svg` and `.png`. A chart without data is not made. Gives the paths of the SVG files.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -686,6 +691,7 @@ pub fn write_charts(run: &RunDir) -> Result<Vec<PathBuf>, ReportError> {
         heading: &heading,
         rows: &summarize_rows(&tables),
         samples: &samples(&tables),
+        power: &loaded.power,
     };
     let directory = run.path().join("charts");
     let mut paths = draw(&data, &directory)?;
