@@ -69,7 +69,7 @@ struct Window<'a> {
     row: &'a EnergyRow,
     domain: &'static str,
     gross_uj: f64,
-    window_ns: u64,
+    length_ns: u64,
     calls: f64,
 }
 
@@ -77,13 +77,13 @@ impl<'a> Window<'a> {
     fn of(row: &'a EnergyRow) -> Option<Self> {
         let (domain, gross_uj) = row.headline()?;
         let usable = row.window == EnergyWindow::Cell && row.status == "ok";
-        let window_ns = row.window_ns.filter(|ns| *ns > 0 && usable)?;
+        let length_ns = row.window_ns.filter(|ns| *ns > 0 && usable)?;
         let calls = row.iterations.filter(|calls| *calls > 0)? as f64;
         Some(Self {
             row,
             domain,
             gross_uj: gross_uj as f64,
-            window_ns,
+            length_ns,
             calls,
         })
     }
@@ -151,11 +151,12 @@ impl<'a> EnergyIndex<'a> {
         let (windows, lost) = self.windows(&cell.cell);
         let Some(first) = windows.first() else {
             let why = lost.last();
-            results.energy_status = why.map_or(NOT_MEASURED, |row| &row.status).to_owned();
-            results.energy_reason = why
-                .map_or("nobody looked for a meter", |row| &row.reason)
-                .to_owned();
-            results.energy_source = why.map_or("", |row| &row.source).to_owned();
+            why.map_or(NOT_MEASURED, |row| &row.status)
+                .clone_into(&mut results.energy_status);
+            why.map_or("nobody looked for a meter", |row| &row.reason)
+                .clone_into(&mut results.energy_reason);
+            why.map_or("", |row| &row.source)
+                .clone_into(&mut results.energy_source);
             return;
         };
         "ok".clone_into(&mut results.energy_status);
@@ -173,7 +174,7 @@ impl<'a> EnergyIndex<'a> {
         results.energy_windows = Some(windows.len() as u64);
         results.energy_window_ns = windows
             .iter()
-            .try_fold(0u64, |sum, window| sum.checked_add(window.window_ns));
+            .try_fold(0u64, |sum, window| sum.checked_add(window.length_ns));
         let sum = |of: fn(&EnergyRow) -> Option<u64>| {
             windows
                 .iter()
@@ -190,19 +191,19 @@ impl<'a> EnergyIndex<'a> {
                 .flatten()
         };
         let net_uj = |window: &Window<'_>| {
-            Some(window.gross_uj - idle(window)? * window.window_ns as f64 / 1e3)
+            Some(window.gross_uj - idle(window)? * window.length_ns as f64 / 1e3)
         };
         let baselines: Option<Vec<f64>> = windows.iter().map(idle).collect();
         results.energy_idle_w = baselines.as_deref().and_then(trit_stats::mean);
-        let doubts = windows.iter().map(|window| {
+        let mut doubts = windows.iter().map(|window| {
             let idle = self.idle.get(&window.row.part);
             idle.map_or("there is no idle power".to_owned(), Idle::doubt)
         });
-        let doubt = doubts.filter(|doubt| !doubt.is_empty()).next_back();
+        let doubt = doubts.rfind(|doubt| !doubt.is_empty());
         results.energy_net_status = doubt.unwrap_or_else(|| "ok".to_owned());
 
         let tokens = |window: &Window<'_>| Some(window.row.tokens.filter(|n| *n > 0)? as f64);
-        let gross = Estimate::of(&windows, |w| Some(watts(w.gross_uj as u64, w.window_ns)));
+        let gross = Estimate::of(&windows, |w| Some(watts(w.gross_uj as u64, w.length_ns)));
         gross.put(
             &mut results.gross_w,
             &mut results.gross_w_lo,

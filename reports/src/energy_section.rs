@@ -1,5 +1,7 @@
 //! The part of the report about energy: figures, or why there are none and what would help.
 
+use std::fmt::Write as _;
+
 use trit_core::{Session, SummaryRow};
 
 use crate::labels;
@@ -155,7 +157,7 @@ fn words(session: &Session, measured: &[&SummaryRow]) -> String {
         }
     }
     for doubt in doubts.iter().take(5) {
-        text.push_str(&format!("\n- Doubt: {doubt}."));
+        let _ = write!(text, "\n- Doubt: {doubt}.");
     }
     text
 }

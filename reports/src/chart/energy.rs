@@ -150,7 +150,7 @@ fn tokens(rows: &[&SummaryRow]) -> Vec<Panel> {
                     .map(|(_, joules, _)| *joules)
                     .fold(f64::INFINITY, f64::min)
             };
-            let mut groups: Vec<(&str, Vec<(u64, f64, Bar)>)> = groups.into_iter().collect();
+            let mut groups: Vec<_> = groups.into_iter().collect();
             groups.sort_by(|a, b| least(&a.1).total_cmp(&least(&b.1)).then(a.0.cmp(b.0)));
             let groups: Vec<(String, Vec<Bar>)> = groups
                 .into_iter()
@@ -230,6 +230,9 @@ fn line(rows: &[&PowerRow], of: impl Fn(&PowerRow) -> Option<u64>) -> Vec<(f64, 
     points
 }
 
+/// A domain and its energy in a sample.
+type Domain = (&'static str, fn(&PowerRow) -> Option<u64>);
+
 /// Power over time: a panel a part of the session.
 pub(super) fn power(data: &ChartData<'_>) -> Option<Figure> {
     let mut panels = Vec::new();
@@ -237,7 +240,6 @@ pub(super) fn power(data: &ChartData<'_>) -> Option<Figure> {
     let many = parts.len() > 1;
     for part in parts {
         let rows: Vec<&PowerRow> = data.power.iter().filter(|row| row.part == part).collect();
-        type Domain = (&'static str, fn(&PowerRow) -> Option<u64>);
         let domains: [Domain; 4] = [
             ("packages", |row| row.pkg_uj),
             ("memory", |row| row.dram_uj),
