@@ -31,7 +31,7 @@ use crate::progress::Bar;
                   milliseconds; at fixed points it is decided whether to go on, and what looks slower is measured again with fresh processes. \
                   It exits with 0 however slow the head is: `tritbench gate` judges.",
     after_help = "Examples:
-  tritbench ab --base main --head HEAD --out change     the suite `gate` on a change, two minutes at most
+  tritbench ab --base main --out change     the suite `gate` on HEAD against main
   tritbench ab --base old/tritbench --head new/tritbench --budget 30s
   tritbench ab --base v1.0 --head HEAD my-suite.toml"
 )]

@@ -67,7 +67,7 @@ enum Command {
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Measure", &["run", "ab", "monitor"]),
-    ("Judge", &["gate", "report"]),
+    ("Judge", &["gate", "selftest", "report"]),
     ("Know", &["kernels", "machine", "energy", "tune"]),
     ("Models", &["generate", "logits", "model"]),
 ];

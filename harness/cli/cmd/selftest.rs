@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use trit_core::{Limits, RunDir, paired_blocks};
+use trit_core::{Limits, RunDir, SummaryRow, paired_blocks};
 use trit_measure::sys::interrupt;
 use trit_report::{GateCell, GateReport};
 use trit_run::Extent;
@@ -54,9 +54,9 @@ enum Part {
                   effect that this machine can see. It exits with 1 when something was not as it must be: a false alarm, a slowdown that passed, a \
                   broken baseline that was judged. With --from it replays a recording instead.",
     after_help = "Examples:
-  tritbench selftest                                   every part, eight minutes and building
+  tritbench selftest                       every part: eight minutes, and building
   tritbench selftest --part same --repeat 30 --budget 2m
-  tritbench selftest --from recording --format csv     a recording of scripts/record, judged as if live"
+  tritbench selftest --from recording      a recording of scripts/record"
 )]
 pub(crate) struct SelftestArgs {
     /// Time of all comparisons of one repetition
@@ -307,17 +307,27 @@ impl<'a> Test<'a> {
             let place = dir.display().to_string();
             Failure::failed(anyhow::Error::new(error).context(format!("cannot make `{place}`")))
         })?;
-        let table = |cell: &str, median: &str| {
-            format!("cell,status,subject,workload,n,median_ns\n{cell},ok,{cell},gemm,9,{median}\n")
-        };
-        let good = table("a", "1000");
+        // A summary as `run` writes it, of which one thing at a time is broken.
+        let mut row = SummaryRow::default();
+        "a".clone_into(&mut row.cell.cell);
+        "a".clone_into(&mut row.cell.subject);
+        row.results.median_ns = Some(1234.0);
+        let whole = RunDir::create(&dir.join("whole")).map_err(|error| record_failure(&error))?;
+        whole
+            .write(&[row])
+            .map_err(|error| record_failure(&error))?;
+        let path = whole.path().join("summary.csv");
+        let good = fs::read_to_string(&path).map_err(|error| {
+            let place = path.display().to_string();
+            Failure::failed(anyhow::Error::new(error).context(format!("cannot read `{place}`")))
+        })?;
         let cases: [(&'static str, Option<String>); 6] = [
             ("a missing baseline", None),
             ("an empty file", Some(String::new())),
             ("empty JSON", Some("{}\n".to_owned())),
-            ("a time that is NaN", Some(table("a", "NaN"))),
-            ("a time of 0", Some(table("a", "0"))),
-            ("other cells", Some(table("b", "1000"))),
+            ("a time that is NaN", Some(good.replace("1234", "NaN"))),
+            ("a time of 0", Some(good.replace("1234", "0"))),
+            ("other cells", Some(good.replace("a,ok,,a,", "b,ok,,b,"))),
         ];
         let write = |name: &str, text: &str| -> Result<PathBuf, Failure> {
             let path = dir.join(name);
@@ -346,7 +356,9 @@ impl<'a> Test<'a> {
                 Some(text) => write(&format!("{at}.csv"), &text)?,
                 None => dir.join("nothing.csv"),
             };
-            let refused = judged(&path).is_err();
+            // A case that is the good baseline tests nothing.
+            let refused =
+                judged(&path).is_err() && fs::read_to_string(&path).ok() != Some(good.clone());
             if !refused {
                 self.wrong.push(format!("broken: {name} was judged"));
             }

@@ -459,6 +459,7 @@ pub(crate) fn observed(row: &SummaryRow) -> Observed {
         latency_ms: results.median_ns.map(|ns| ns / 1e6),
         tokens_per_s: results.tokens_per_s,
         rss_bytes: results.peak_rss_bytes,
+        j_per_token: results.gross_j_per_token,
         ..Observed::default()
     }
 }
