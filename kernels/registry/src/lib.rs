@@ -65,8 +65,8 @@ const DECODE: &[&str] = &[
     "w2a8-naive-scalar",
 ];
 
-/// Ids from best to worst for several tokens. The place of AMX is that of its peak, sixteen times that of `vpdpbusd`: no machine has
-/// measured it yet.
+/// Ids from best to worst for several tokens. The place of AMX is that of its peak, eight times that of `vpdpbusd` on two ports: no
+/// machine has measured it yet.
 const PREFILL: &[&str] = &[
     "w2a8-tile-amx",
     "w2a8-mad-avx512vnni",
