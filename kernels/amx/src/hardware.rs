@@ -166,10 +166,27 @@ impl Tiles for Registers {
         }
     }
 
+    /// A shift of words moves bits between neighbouring bytes, and the mask removes them. Not a function with a target feature of its own:
+    /// the compiler would call that, and clear the registers around it.
     #[inline(always)]
     fn unpack(block: &Block, planes: &mut Planes) {
-        // SAFETY: only a kernel that `open` gave has registers to call this on, and it saw AVX-512.
-        unsafe { unpack(block, planes) }
+        let (planes, _) = planes.as_chunks_mut::<BLOCK_BYTES>();
+        // SAFETY: only a kernel that `open` gave has registers to call this for, and it saw AVX-512; the block and each plane have 64
+        // bytes; a prefetch may name any address.
+        unsafe {
+            let mask = _mm512_set1_epi8(3);
+            _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD_BYTES).cast());
+            let codes = _mm512_loadu_si512(block.as_ptr().cast());
+            let shifted = [
+                codes,
+                _mm512_srli_epi16::<2>(codes),
+                _mm512_srli_epi16::<4>(codes),
+                _mm512_srli_epi16::<6>(codes),
+            ];
+            for (plane, shifted) in planes.iter_mut().zip(shifted) {
+                _mm512_storeu_si512(plane.as_mut_ptr().cast(), _mm512_and_si512(shifted, mask));
+            }
+        }
     }
 
     #[inline(always)]
@@ -177,34 +194,6 @@ impl Tiles for Registers {
         for line in tile.as_chunks::<ROW_BYTES>().0 {
             // SAFETY: a prefetch may name any address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-        }
-    }
-}
-
-/// Splits a block into its planes: a shift of words moves bits between neighbouring bytes, and the mask removes them.
-///
-/// # Safety
-/// The CPU must have AVX-512 F and BW.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn unpack(block: &Block, planes: &mut Planes) {
-    let mask = _mm512_set1_epi8(3);
-    // SAFETY: the block has 64 bytes; a prefetch may name any address.
-    let codes = unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD_BYTES).cast());
-        _mm512_loadu_si512(block.as_ptr().cast())
-    };
-    let shifted = [
-        codes,
-        _mm512_srli_epi16::<2>(codes),
-        _mm512_srli_epi16::<4>(codes),
-        _mm512_srli_epi16::<6>(codes),
-    ];
-    let (planes, _) = planes.as_chunks_mut::<BLOCK_BYTES>();
-    for (plane, shifted) in planes.iter_mut().zip(shifted) {
-        // SAFETY: a plane has 64 bytes.
-        unsafe {
-            _mm512_storeu_si512(plane.as_mut_ptr().cast(), _mm512_and_si512(shifted, mask));
         }
     }
 }
