@@ -26,13 +26,16 @@ use sha2::{Digest, Sha256};
 pub use config::{Activation, Config};
 pub use error::FileError;
 pub use float::{FloatMatrix, FloatType};
+pub use gguf::HeaderWriter as GgufHeader;
+pub use gguf::type_id as gguf_type;
+pub use gguf::{norm_name as gguf_norm_name, stem as gguf_stem};
 pub use linear::{LinearScale, LinearSource};
 pub use tokenizer::{TokenizerSource, token_type};
 
 pub(crate) use bytes::Bytes;
 pub(crate) use config::{Field, RawConfig};
 pub(crate) use error::FileName;
-pub(crate) use gguf::{norm_name as gguf_norm_name, stem as gguf_stem, write as gguf_write};
+pub(crate) use gguf::write as gguf_write;
 pub(crate) use linear::Codes;
 
 /// One of the ternary projections of a block.

@@ -7,6 +7,9 @@ pub(crate) mod write;
 use header::{Header, TensorHeader, kind};
 use types::{Claim, TensorType};
 
+pub use types::id as type_id;
+pub use write::HeaderWriter;
+
 use super::config::MAX_VOCAB;
 use super::float::FloatType;
 use super::ternary::{self, I2S_TAIL, TQ_BLOCK, TQ1_BYTES, TQ2_BYTES};
@@ -40,7 +43,7 @@ struct Tensor {
 }
 
 /// The stem of a linear's tensors, between `blk.N.` and `.weight`.
-pub(crate) const fn stem(linear: Linear) -> &'static str {
+pub const fn stem(linear: Linear) -> &'static str {
     match linear {
         Linear::Q => "attn_q",
         Linear::K => "attn_k",
@@ -52,7 +55,8 @@ pub(crate) const fn stem(linear: Linear) -> &'static str {
     }
 }
 
-pub(crate) fn norm_name(layer: usize, norm: Norm) -> String {
+/// The name of a norm's tensor; the layer does not matter to the last one.
+pub fn norm_name(layer: usize, norm: Norm) -> String {
     let stem = match norm {
         Norm::Attn => "attn_norm",
         Norm::AttnSub => "attn_sub_norm",

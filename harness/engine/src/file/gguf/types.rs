@@ -9,16 +9,25 @@ const FILE_TYPE_TL2: u64 = 39;
 pub(crate) const FILE_TYPE_I2S: u64 = 40;
 
 /// Type numbers of ggml and of its forks.
-pub(crate) mod id {
-    pub(crate) const F32: u32 = 0;
-    pub(crate) const F16: u32 = 1;
-    pub(crate) const Q4_0: u32 = 2;
-    pub(crate) const Q8_0: u32 = 8;
-    pub(crate) const Q6_K: u32 = 14;
-    pub(crate) const BF16: u32 = 30;
-    pub(crate) const TQ1_0: u32 = 34;
-    pub(crate) const TQ2_0: u32 = 35;
-    pub(crate) const I2_S: u32 = 36;
+pub mod id {
+    /// 32-bit floats.
+    pub const F32: u32 = 0;
+    /// IEEE half floats.
+    pub const F16: u32 = 1;
+    /// Blocks of 32 four-bit numbers.
+    pub const Q4_0: u32 = 2;
+    /// Blocks of 32 eight-bit numbers.
+    pub const Q8_0: u32 = 8;
+    /// Blocks of 256 six-bit numbers.
+    pub const Q6_K: u32 = 14;
+    /// Floats cut to 16 bits.
+    pub const BF16: u32 = 30;
+    /// Blocks of 256 ternary numbers, five a byte.
+    pub const TQ1_0: u32 = 34;
+    /// Blocks of 256 ternary numbers, four a byte.
+    pub const TQ2_0: u32 = 35;
+    /// bitnet.cpp's ternary numbers, four a byte, one scale a tensor.
+    pub const I2_S: u32 = 36;
 }
 
 /// A type that is read.

@@ -4,9 +4,10 @@ use super::header::{ALIGNMENT, MAGIC, VERSION, kind};
 
 pub(crate) use super::types::id as type_id;
 
-/// A header that grows key by key and tensor by tensor.
-#[derive(Default)]
-pub(crate) struct HeaderWriter {
+/// A GGUF header that grows key by key and tensor by tensor. The bytes of the tensors follow it in the order in which they
+/// were added, each padded to 32 bytes.
+#[derive(Debug, Default)]
+pub struct HeaderWriter {
     keys: Vec<u8>,
     key_count: u64,
     tensors: Vec<u8>,
@@ -28,34 +29,40 @@ impl HeaderWriter {
         self.keys.extend((count as u64).to_le_bytes());
     }
 
-    pub(crate) fn text(&mut self, key: &str, value: &str) {
+    /// Adds a string.
+    pub fn text(&mut self, key: &str, value: &str) {
         self.key(key, kind::STRING);
         push_text(&mut self.keys, value);
     }
 
-    pub(crate) fn u32(&mut self, key: &str, value: u32) {
+    /// Adds a whole number.
+    pub fn u32(&mut self, key: &str, value: u32) {
         self.key(key, kind::U32);
         self.keys.extend(value.to_le_bytes());
     }
 
-    pub(crate) fn f32(&mut self, key: &str, value: f32) {
+    /// Adds a float.
+    pub fn f32(&mut self, key: &str, value: f32) {
         self.key(key, kind::F32);
         self.keys.extend(value.to_le_bytes());
     }
 
-    pub(crate) fn bool(&mut self, key: &str, value: bool) {
+    /// Adds a truth value.
+    pub fn bool(&mut self, key: &str, value: bool) {
         self.key(key, kind::BOOL);
         self.keys.push(value.into());
     }
 
-    pub(crate) fn texts(&mut self, key: &str, values: &[String]) {
+    /// Adds an array of strings.
+    pub fn texts(&mut self, key: &str, values: &[String]) {
         self.array(key, kind::STRING, values.len());
         for value in values {
             push_text(&mut self.keys, value);
         }
     }
 
-    pub(crate) fn i32s(&mut self, key: &str, values: &[i32]) {
+    /// Adds an array of signed numbers.
+    pub fn i32s(&mut self, key: &str, values: &[i32]) {
         self.array(key, kind::I32, values.len());
         for value in values {
             self.keys.extend(value.to_le_bytes());
@@ -63,7 +70,7 @@ impl HeaderWriter {
     }
 
     /// Adds a tensor of `bytes` bytes behind those that are there. `dims` has the fastest dimension first.
-    pub(crate) fn tensor(&mut self, name: &str, dims: &[u64], type_id: u32, bytes: u64) {
+    pub fn tensor(&mut self, name: &str, dims: &[u64], type_id: u32, bytes: u64) {
         push_text(&mut self.tensors, name);
         self.tensors.extend((dims.len() as u32).to_le_bytes());
         for dim in dims {
@@ -76,12 +83,12 @@ impl HeaderWriter {
     }
 
     /// Bytes of all tensors with their padding: what must follow the header.
-    pub(crate) fn data_bytes(&self) -> u64 {
+    pub fn data_bytes(&self) -> u64 {
         self.data
     }
 
     /// The header, padded to where the data starts.
-    pub(crate) fn finish(self) -> Vec<u8> {
+    pub fn finish(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.keys.len() + self.tensors.len());
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
