@@ -64,7 +64,7 @@ pub(crate) struct AbArgs {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 
-    /// A TOML file with [limits]: the minimum effect and the allowed slowdown decide when there is nothing more to find out
+    /// A TOML file with `[limits]`: the minimum effect and the allowed slowdown decide when there is nothing more to find out
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
 

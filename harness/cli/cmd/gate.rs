@@ -43,7 +43,7 @@ pub(crate) struct GateArgs {
     #[arg(long, value_name = "PATH", requires = "baseline")]
     candidate: Option<PathBuf>,
 
-    /// A TOML file with [limits] [default: minimum effect 2 %, allowed slowdown 5 %, no budgets]
+    /// A TOML file with `[limits]` [default: minimum effect 2 %, allowed slowdown 5 %, no budgets]
     #[arg(long, value_name = "FILE")]
     limits: Option<PathBuf>,
 

@@ -29,7 +29,7 @@ use crate::tuned;
   tritbench tune                           measure, keep the table, and print who won where
   tritbench tune --from runs/X-tune        make the table from a run that is there
   tritbench tune --show                    print the table of this machine
-  tritbench tune --file kept.json          keep the table elsewhere; use it with generate --tune kept.json"
+  tritbench tune --file t.json             keep it elsewhere, for generate --tune t.json"
 )]
 pub(crate) struct TuneArgs {
     /// The suite to run; only its gemv-cold and gemm cells count
