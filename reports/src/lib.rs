@@ -2,19 +2,21 @@
 //! what a server recorded: the same rows give the same bytes.
 //!
 //! The way of the data: [`summarize`] turns samples into a row a cell, [`render`] and [`terminal_table`] show rows as text,
-//! [`write_charts`] draws them, [`write_report_md`] tells the story, [`compare`] sets two sessions side by side, and
-//! [`gate_record`] judges a comparison of two builds.
+//! [`write_charts`] draws them, [`write_report_md`] tells the story, [`contrast()`] sets sources side by side,
+//! [`gate_record`] judges a comparison of two builds, and [`history`] keeps the results of many sessions.
 #![forbid(unsafe_code)]
 
 mod arithmetic;
 pub mod chart;
 mod compare;
+mod contrast;
 mod energy;
 mod energy_section;
 mod error;
 mod facts;
 mod format;
 mod gate;
+pub mod history;
 mod labels;
 mod lookup;
 mod markdown;
@@ -23,8 +25,11 @@ mod summary;
 mod table;
 mod units;
 
-pub use chart::{ChartData, Heading, write_charts, write_timeline};
-pub use compare::{Comparison, Match, Side, compare, comparison_markdown};
+pub use chart::{ChartData, Heading, write_charts, write_history, write_timeline};
+pub use contrast::{
+    Contrast, ContrastError, ContrastRow, Entry, Filter, Question, Source, contrast, contrast_keys,
+    contrast_measures, contrast_text,
+};
 pub use error::ReportError;
 pub use format::{Format, UnknownFormat, render};
 pub use gate::{

@@ -179,3 +179,38 @@ fn shorten(text: &str, limit: usize) -> String {
         .chain(&chars[chars.len() - tail..])
         .collect()
 }
+
+/// Any rows aligned for a terminal; a heading that ends with a colon is one of numbers, and loses the colon.
+pub(crate) fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let head: Vec<String> = header
+        .iter()
+        .map(|name| name.trim_end_matches(':').to_owned())
+        .collect();
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            std::iter::once(&head)
+                .chain(rows)
+                .map(|row| width(&row[column]))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for ((field, name), wide) in row.iter().zip(header).zip(&widths) {
+            let pad = " ".repeat(wide - width(field));
+            if name.ends_with(':') {
+                line.push_str(&pad);
+                line.push_str(field);
+            } else {
+                line.push_str(field);
+                line.push_str(&pad);
+            }
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

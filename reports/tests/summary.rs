@@ -9,8 +9,8 @@ use trit_core::{
     Cell, Measurement, PairQuantity, RunDir, Side, Status, SummaryRow, TokenRow, Workload,
 };
 use trit_report::{
-    Format, Tables, compare, comparison_markdown, render, samples, summarize, summarize_rows,
-    terminal_table,
+    Format, Question, Source, Tables, contrast, contrast_text, render, samples, summarize,
+    summarize_rows, terminal_table,
 };
 use trit_stats::Rng;
 
@@ -550,29 +550,35 @@ fn two_sessions_compare_by_their_keys() {
         &[times("x", 1000), times("y", 2000)].concat(),
         &[],
     );
-    let got = compare(&first, &second);
-    assert_eq!(got.matches.len(), 2);
-    close(Some(got.matches[0].ratio), 2005.5 / 1005.5);
-    close(Some(got.matches[1].ratio), 1005.5 / 2005.5);
-    let (lo, hi) = got.matches[0].interval.unwrap();
+    let source = |name: &str, rows: &[SummaryRow]| Source {
+        name: name.into(),
+        rows: rows.to_vec(),
+        ..Source::default()
+    };
+    let question = Question::default();
+    let got = contrast(&[source("one", &first), source("two", &second)], &question).unwrap();
+    assert_eq!(got.rows.len(), 2);
+    let entry = |row: usize| got.rows[row].entries[1].clone().unwrap();
+    close(entry(0).ratio, 2005.5 / 1005.5);
+    close(entry(1).ratio, 1005.5 / 2005.5);
+    let (lo, hi) = entry(0).ratio_interval.unwrap();
     // Medians 1005.5 within 1002..1009 and 2005.5 within 2002..2009.
     let low = f64::hypot((2005.5_f64 / 2002.0).ln(), (1009.0_f64 / 1005.5).ln());
     close(Some(lo), 2005.5 / 1005.5 * (-low).exp());
-    assert!(lo < got.matches[0].ratio && got.matches[0].ratio < hi);
-    close(got.mean.map(|mean| mean.mean), 1.0);
-    assert_eq!(got.unmatched.len(), 1);
-    let text = comparison_markdown(&got);
-    assert!(
-        text.contains("Unpaired") && text.contains("A: w2a8-lut2-avx2"),
-        "{text}"
-    );
-    let same = compare(&first, &first);
-    assert!(
-        same.matches
-            .iter()
-            .all(|pair| (pair.ratio - 1.0).abs() < 1e-12)
-            && same.unmatched.is_empty()
-    );
+    assert!(lo < 2005.5 / 1005.5 && 2005.5 / 1005.5 < hi);
+    close(got.means[1].map(|mean| mean.mean), 1.0);
+    let text = contrast_text(&got, Format::Md);
+    for part in [
+        "not paired",
+        "only `one` has 1 further cell",
+        "geometric mean",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let same = contrast(&[source("one", &first), source("two", &first)], &question).unwrap();
+    for row in &same.rows {
+        close(row.entries[1].as_ref().and_then(|entry| entry.ratio), 1.0);
+    }
 }
 
 #[test]

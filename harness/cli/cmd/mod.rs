@@ -7,9 +7,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::exit::Outcome;
 
 mod ab;
+mod compare;
 mod energy;
 mod gate;
 mod generate;
+mod history;
 mod kernels;
 mod logits;
 mod machine;
@@ -51,8 +53,10 @@ enum Command {
     #[cfg(target_os = "linux")]
     Monitor(monitor::MonitorArgs),
     Ab(ab::AbArgs),
+    Compare(compare::CompareArgs),
     Gate(gate::GateArgs),
     Selftest(selftest::SelftestArgs),
+    History(history::HistoryArgs),
     Report(report::ReportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
@@ -67,7 +71,10 @@ enum Command {
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Measure", &["run", "ab", "monitor"]),
-    ("Judge", &["gate", "selftest", "report"]),
+    (
+        "Judge",
+        &["compare", "gate", "selftest", "history", "report"],
+    ),
     ("Know", &["kernels", "machine", "energy", "tune"]),
     ("Models", &["generate", "logits", "model"]),
 ];
@@ -97,8 +104,10 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         #[cfg(target_os = "linux")]
         Command::Monitor(args) => monitor::run(&args),
         Command::Ab(args) => ab::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Gate(args) => gate::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),

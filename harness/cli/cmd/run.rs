@@ -15,14 +15,15 @@ use trit_core::{
 use trit_engine::file::{self, Checkpoint, FileOptions};
 use trit_engine::synth::Shape;
 use trit_measure::{Machine, MonotonicClock, sys::interrupt};
+use trit_report::Question;
 use trit_run::{
     EnergyMeans, EnergyPass, MachineMeter, Overrides, PlanContext, RunOptions, SessionFacts,
     Timeouts, WorkerCommand, WorkerError,
 };
 
 use crate::args::{FormatArg, PassArgs, budget, thread_count};
-use crate::cmd::file_failure;
 use crate::cmd::report::{record_failure, write_reports};
+use crate::cmd::{compare, file_failure};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::meter;
@@ -44,6 +45,7 @@ use crate::progress::Bar;
   tritbench run --kernel w2a8-mad-avx2 --budget 20s  one kernel
   tritbench run my-suite.toml --out results          a suite of your own
   tritbench run --energy true --require-energy       joules of every cell, or exit code 6
+  tritbench run --compare before                     what changed since that run
   tritbench run --resume results                     go on where a run stopped"
 )]
 pub(crate) struct RunArgs {
@@ -91,6 +93,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     allow_debug: bool,
 
+    /// Print a comparison with these results instead of the summary: a run directory, or a file like summary.csv
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    compare: Option<PathBuf>,
+
     #[command(flatten)]
     energy: PassArgs,
 
@@ -123,6 +129,7 @@ impl RunArgs {
             resume: None,
             list: false,
             allow_debug,
+            compare: None,
             energy: PassArgs::default(),
             format,
             quiet: true,
@@ -143,6 +150,10 @@ pub(crate) fn measure(args: &RunArgs) -> Measured {
         return Err(Failure::unusable(anyhow::anyhow!(
             "this is a debug build, whose times mean nothing; hint: cargo run --release -- run, or --allow-debug to record anyway"
         )));
+    }
+    // What cannot be read should be told before minutes of measuring.
+    if let Some(path) = &args.compare {
+        compare::read(path)?;
     }
     let asked = interrupt::install().map_err(Failure::failed)?;
     let interrupted = || asked.load(std::sync::atomic::Ordering::SeqCst);
@@ -343,7 +354,11 @@ fn finish(args: &RunArgs, dir: &RunDir, outcome: &trit_run::Outcome) -> Outcome 
         "results in {path}: report.md, summary.csv, {} charts in charts/, all samples in measurements.csv and tokens.csv",
         charts.len()
     ));
-    if !args.quiet {
+    if let Some(before) = &args.compare {
+        let sources = [compare::read(before)?, compare::read(dir.path())?];
+        let found = trit_report::contrast(&sources, &Question::default());
+        compare::show(&found.map_err(compare::failure)?, args.format.format)?;
+    } else if !args.quiet {
         Out::new().text(&trit_report::render(&rows, args.format.format.into()))?;
     }
     Ok(match outcome.exit_code() {

@@ -4,6 +4,7 @@ mod axis;
 mod canvas;
 mod energy;
 mod figure;
+mod history;
 pub(crate) mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use trit_core::{Cell, PowerRow, RunDir, Session, SummaryRow, Workload};
 use trit_stats::ecdf;
 
 use self::canvas::{Canvas, PALETTE, shade};
+pub use self::history::write_history;
 pub use self::timeline::write_timeline;
 
 use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};

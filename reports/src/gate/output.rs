@@ -7,6 +7,7 @@ use trit_stats::judge::Verdict;
 
 use super::{GateCell, GateReport};
 use crate::markdown::table;
+use crate::table::plain_table;
 use crate::units::show_ns;
 
 /// A change with its sign.
@@ -129,34 +130,8 @@ fn remarks(report: &GateReport) -> Vec<String> {
 
 /// For a terminal: a line a cell, then what there is to say.
 pub fn gate_table(report: &GateReport) -> String {
-    let header: Vec<String> = HEADER
-        .iter()
-        .map(|name| name.trim_end_matches(':').to_owned())
-        .collect();
-    let rows: Vec<Vec<String>> = std::iter::once(header)
-        .chain(report.judged().map(row))
-        .collect();
-    let width = |column: usize| {
-        let widths = rows.iter().map(|row| row[column].chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, field) in row.iter().enumerate() {
-            let pad = " ".repeat(width(column) - field.chars().count());
-            if HEADER[column].ends_with(':') {
-                line.push_str(&pad);
-                line.push_str(field);
-            } else {
-                line.push_str(field);
-                line.push_str(&pad);
-            }
-            line.push_str("  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    let rows: Vec<Vec<String>> = report.judged().map(row).collect();
+    let mut text = plain_table(&HEADER, &rows);
     let _ = writeln!(text, "\n{}; {}", summary(report), limits(report));
     for remark in remarks(report) {
         let _ = writeln!(text, "- {remark}");

@@ -1,6 +1,7 @@
 //! A gate on two records that were not measured in turns. The speed of a machine between two runs differs by more than
 //! the changes one looks for, so this says much less, and says so.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use trit_core::{Limits, RunDir, RunDirError, Status, SummaryRow, Workload, read_rows};
@@ -99,9 +100,11 @@ pub fn gate_unpaired(
         ..GateReport::default()
     };
     let mut common = 0;
+    // Of several rows with the same keys the last counts.
+    let of_head: BTreeMap<Vec<String>, &SummaryRow> =
+        head.iter().map(|row| (key(&row.cell), row)).collect();
     for row in base.iter().filter(|row| measured(row)) {
-        let keys = key(&row.cell);
-        let other = head.iter().rfind(|other| key(&other.cell) == keys);
+        let other = of_head.get(&key(&row.cell)).copied();
         let id = &row.cell.cell;
         match other {
             Some(other) if measured(other) => {
@@ -129,9 +132,9 @@ pub fn gate_unpaired(
             head_path.to_owned(),
         ));
     }
+    let of_base: BTreeSet<Vec<String>> = base.iter().map(|row| key(&row.cell)).collect();
     for row in head.iter().filter(|row| measured(row)) {
-        let keys = key(&row.cell);
-        if !base.iter().any(|other| key(&other.cell) == keys) {
+        if !of_base.contains(&key(&row.cell)) {
             report
                 .notes
                 .push(format!("the baseline lacks {}", row.cell.cell));

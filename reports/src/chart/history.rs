@@ -1,0 +1,148 @@
+//! The trend of a cell over sessions.
+
+use std::path::Path;
+
+use super::axis::linear_ticks;
+use super::figure::{Axis, Figure, Lines, Panel, Series};
+use super::{Heading, limited, png, svg};
+use crate::ReportError;
+use crate::history::Trend;
+
+const NAME: &str = "history";
+
+/// The label of the axis, whether it shows times, and what its values are multiplied by.
+fn unit(measure: &str) -> (&'static str, bool, f64) {
+    match measure {
+        "tokens_per_s" => ("tokens a second", false, 1.0),
+        "gops" => ("GOPS (billion operations a second)", false, 1.0),
+        "gb_per_s" => ("GB/s (billion bytes a second)", false, 1.0),
+        "peak_rss_bytes" => ("MiB (1024 x 1024 bytes)", false, 1.0 / 1_048_576.0),
+        "gross_j_per_token" => ("joules a token, gross", false, 1.0),
+        "n" => ("samples", false, 1.0),
+        "ttft_ns" => ("time to the first token, logarithmic", true, 1.0),
+        "load_ns" => ("time to load the model, logarithmic", true, 1.0),
+        "p90_ns" => ("90th percentile of a call, logarithmic", true, 1.0),
+        "p99_ns" => ("99th percentile of a call, logarithmic", true, 1.0),
+        _ => ("median time of a call, logarithmic", true, 1.0),
+    }
+}
+
+fn panel(trend: &Trend) -> Option<Panel> {
+    let points = trend.points();
+    let (label, time, scale) = unit(&trend.series.measure);
+    let (first, last) = (points.first()?, points.last()?);
+    let x = |i: usize| (trend.left_out + i + 1) as f64;
+    let mut values = Series {
+        label: "session".to_owned(),
+        points: Vec::new(),
+        intervals: Vec::new(),
+        marks: points.len() <= 120,
+    };
+    let mut levels = Series {
+        label: "median between changes".to_owned(),
+        points: Vec::new(),
+        intervals: Vec::new(),
+        marks: false,
+    };
+    let mut bars = Vec::new();
+    let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
+    for (i, (point, level, change)) in points.iter().enumerate() {
+        let value = point.value * scale;
+        low = low.min(value);
+        high = high.max(value);
+        values.points.push((x(i), value));
+        if let Some((lo, hi)) = point.interval.filter(|(lo, _)| *lo > 0.0) {
+            low = low.min(lo * scale);
+            high = high.max(hi * scale);
+            if points.len() <= 120 {
+                values.intervals.push((x(i), lo * scale, hi * scale));
+            }
+        }
+        if change.is_some() {
+            // A number that is none ends one stretch before the next.
+            levels.points.push((x(i), f64::NAN));
+            bars.push(x(i) - 0.5);
+        }
+        levels.points.push((x(i), level * scale));
+    }
+    let (from, to) = (low / 1.03, high * 1.03);
+    let reference: Vec<(f64, f64)> = bars
+        .into_iter()
+        .flat_map(|at| [(at, from), (at, to), (at, from)])
+        .collect();
+    let day = |text: &str| text.chars().take(10).collect::<String>();
+    Some(Panel::Lines(Lines {
+        title: trend.series.cell.clone(),
+        x: Axis {
+            label: format!(
+                "session, in the order of time: {} to {}",
+                day(&first.0.started_utc),
+                day(&last.0.started_utc)
+            ),
+            log: false,
+            time: false,
+            ticks: Some(
+                linear_ticks(x(points.len() - 1), 8)
+                    .into_iter()
+                    .filter(|tick| (x(0)..=x(points.len() - 1)).contains(tick))
+                    .collect(),
+            ),
+            from: x(0) - 0.5,
+            to: x(points.len() - 1) + 0.5,
+        },
+        y: Axis {
+            label: label.to_owned(),
+            log: true,
+            time,
+            ticks: None,
+            from,
+            to,
+        },
+        series: vec![values, levels],
+        reference: (!reference.is_empty()).then(|| ("change".to_owned(), reference)),
+    }))
+}
+
+/// The figure of trends on one machine.
+pub(crate) fn figure(trends: &[Trend]) -> Option<Figure> {
+    let first = trends.first()?;
+    let mut notes = vec![
+        "Whiskers are the 95 % intervals within each session. A change is a place where the distribution differs before and after, by E-Divisive with a permutation test on logarithms; it says when, and not why.".to_owned(),
+    ];
+    let panels: Vec<Panel> = trends.iter().filter_map(panel).collect();
+    if trends.iter().any(|trend| trend.left_out > 0) {
+        notes.push("Earlier sessions are left out.".to_owned());
+    }
+    let panels = limited(panels, &mut notes);
+    let heading = Heading {
+        session: format!("fingerprint {}", first.series.machine),
+        machine: first.series.description.clone(),
+        when: String::new(),
+    };
+    (!panels.is_empty()).then(|| Figure {
+        title: "History".to_owned(),
+        subtitle: heading.line(),
+        panels,
+        notes,
+    })
+}
+
+/// Draws trends of cells on one machine into an SVG file, or a PNG when the name ends so. Gives `false` when there is nothing to
+/// draw. At most a dozen cells are drawn.
+///
+/// # Errors
+/// When the chart cannot be written.
+pub fn write_history(trends: &[Trend], path: &Path) -> Result<bool, ReportError> {
+    let Some(figure) = figure(trends) else {
+        return Ok(false);
+    };
+    if path.extension().is_some_and(|ending| ending == "png") {
+        png(NAME, &figure, path)?;
+    } else {
+        std::fs::write(path, svg(NAME, &figure)?).map_err(|source| ReportError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(true)
+}
