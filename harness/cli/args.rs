@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use trit_core::{EnergyMode, MeterChoice, ThreadCount};
+use trit_core::{EnergyMode, Generate, MeterChoice, ThreadCount};
 use trit_engine::file::{FileOptions, I2sForm, ScaleRule};
 
 /// How rows are printed.
@@ -41,11 +41,12 @@ pub(crate) struct FormatArg {
     pub(crate) format: Format,
 }
 
-/// `--model`, required.
+/// `--model`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArg {
-    /// A GGUF file, a folder with safetensors, or `synth:SHAPE` for seeded random weights (synth:125m, synth:2b4t, ...)
-    #[arg(long, value_name = "PATH")]
+    /// A GGUF file, a folder with safetensors, `synth:SHAPE` for seeded random weights (synth:125m, synth:2b4t, ...), or the small
+    /// trained model that is part of the program
+    #[arg(long, value_name = "PATH", default_value = trit_core::BUILTIN_MODELS[0])]
     pub(crate) model: PathBuf,
 }
 
@@ -68,12 +69,12 @@ pub(crate) struct ComputeArgs {
 /// `--head` and `--kv`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PrecisionArgs {
-    /// Type of the output head [default: as stored in the file]
-    #[arg(long, value_name = "TYPE", value_parser = ["f16", "f32"])]
+    /// Type of the output head; i8, q6_k and q4_0 are lossy, and `tritbench eval` says what they cost [default: f16]
+    #[arg(long, value_name = "TYPE", value_parser = Generate::HEADS)]
     pub(crate) head: Option<String>,
 
-    /// Type of the KV cache
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = ["f16", "f32"])]
+    /// Type of the KV cache; i8 is lossy
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = Generate::KVS)]
     pub(crate) kv: String,
 }
 

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use trit_engine::synth::Shape;
-use trit_engine::{Engine, EngineError, EngineOptions, HeadType, KvType};
+use trit_engine::{Engine, EngineError, EngineOptions, HeadType, KvType, ModelName};
 
 use crate::args::{ComputeArgs, FileArgs, PrecisionArgs};
 use crate::cmd::file_failure;
@@ -11,7 +10,7 @@ use crate::exit::Failure;
 use crate::probe::{self, Verdict};
 use crate::tuned;
 
-/// Opens a model file, a folder, or `synth:SHAPE`. The kernel is probed in a process of its own before it is used here.
+/// Opens a model by its name. The kernel is probed in a process of its own before it is used here.
 pub(crate) fn open(
     model: &Path,
     compute: &ComputeArgs,
@@ -36,17 +35,11 @@ pub(crate) fn open(
     if options.kernel.is_none() {
         options.tune = tuned::table(compute.tune.as_deref())?;
     }
-    let shape = model
-        .to_str()
-        .and_then(|model| model.strip_prefix("synth:"));
-    match shape {
-        Some(name) => {
-            let shape = Shape::named(name).map_err(Failure::usage)?;
-            Engine::synth(&shape, seed, &options)
-        }
-        None => Engine::open(model, &options),
-    }
-    .map_err(word)
+    let checkpoint = ModelName::parse(model)
+        .map_err(Failure::usage)?
+        .checkpoint(seed, &options.file)
+        .map_err(file_failure)?;
+    Engine::load(&checkpoint, &options).map_err(word)
 }
 
 /// The kernel to ask for; `None` lets the engine choose.

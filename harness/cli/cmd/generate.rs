@@ -21,6 +21,7 @@ use crate::out::{Out, human_bytes, human_ns, say};
                   With --chat the prompt is a message of the user in the chat template of the model; without --prompt each line of \
                   stdin is a message, and the conversation is kept.",
     after_help = "Examples:
+  tritbench generate --prompt ROMEO: --temperature 0.8
   tritbench generate --model model.gguf --prompt 'Once upon a time' --max-tokens 64
   tritbench generate --model model.gguf --chat --prompt 'What is 1.58 bits?' --temperature 0.7
   tritbench generate --model model.gguf --chat

@@ -16,6 +16,7 @@ use crate::out::{Out, stdout_failure};
                   Numbers have the fewest digits that read back to the same f32. They are equal to the bit on every kernel, \
                   instruction set and thread count, so two outputs can be compared with cmp.",
     after_help = "Examples:
+  tritbench logits --tokens 0,5,7
   tritbench logits --model model.gguf --tokens 0,5,7
   tritbench logits --model model.gguf --tokens 0,5,7 --all-positions > logits.csv
   tritbench logits --model model.gguf --tokens 0,5,7 --kernel w2a8-naive-scalar

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use trit_engine::ModelName;
 use trit_engine::file::FileError;
-use trit_engine::inspect::{self, Inspection};
+use trit_engine::inspect::Inspection;
 use trit_engine::synth::{self, Shape};
 
 use crate::args::{FileArgs, Format, FormatArg, SeedArg};
@@ -33,7 +34,7 @@ enum ModelCommand {
   tritbench model inspect model.gguf --tensors
   tritbench model inspect synth:7b")]
 struct InspectArgs {
-    /// A GGUF file, a folder with safetensors, or synth:SHAPE
+    /// A GGUF file, a folder with safetensors, synth:SHAPE, or builtin:shakespeare
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
@@ -89,19 +90,10 @@ pub(crate) fn file_failure(error: FileError) -> Failure {
 }
 
 fn inspect(args: &InspectArgs) -> Outcome {
-    let shape = args
-        .path
-        .to_str()
-        .and_then(|path| path.strip_prefix("synth:"));
-    let found = match shape {
-        Some(name) => {
-            let shape = Shape::named(name).map_err(Failure::usage)?;
-            let checkpoint = synth::checkpoint(&shape, 0).map_err(file_failure)?;
-            inspect::describe(&checkpoint)
-        }
-        None => inspect::inspect(&args.path, &args.file.options()),
-    }
-    .map_err(file_failure)?;
+    let found = ModelName::parse(&args.path)
+        .map_err(Failure::usage)?
+        .inspect(&args.file.options())
+        .map_err(file_failure)?;
     let format = args.format.format;
     let text = if args.tensors {
         tensors(&found).render(format)

@@ -12,8 +12,8 @@ use trit_core::{
     EnergyFacts, EnergyMode, MeterChoice, NOT_MEASURED, Plan, RunDir, RunDirError, Session, Suite,
     SuiteError, ThreadCount, show_duration,
 };
-use trit_engine::file::{self, Checkpoint, FileOptions};
-use trit_engine::synth::Shape;
+use trit_engine::ModelName;
+use trit_engine::file::FileOptions;
 use trit_measure::{Machine, MonotonicClock, sys::interrupt};
 use trit_report::Question;
 use trit_run::{
@@ -53,7 +53,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "SUITE", default_value = "quick")]
     suite: String,
 
-    /// Measure this model instead of the suite's: a GGUF file, a folder with safetensors, or synth:SHAPE; may be repeated
+    /// Measure this model instead of the suite's: a GGUF file, a folder with safetensors, synth:SHAPE, or builtin:shakespeare; may be repeated
     #[arg(long, value_name = "PATH")]
     model: Vec<String>,
 
@@ -400,12 +400,11 @@ fn check_kernels(ids: &[String]) -> Result<(), Failure> {
 
 /// A model that cannot be opened is told at once and not after the survey.
 fn check_model(model: &str) -> Result<(), Failure> {
-    match model.strip_prefix("synth:") {
-        Some(shape) => Shape::named(shape).map(drop).map_err(Failure::usage),
-        None => Checkpoint::open(Path::new(model), &FileOptions::default())
-            .map(drop)
-            .map_err(file_failure),
-    }
+    let model = ModelName::parse(Path::new(model)).map_err(Failure::usage)?;
+    model
+        .checkpoint(0, &FileOptions::default())
+        .map(drop)
+        .map_err(file_failure)
 }
 
 fn make_dir(args: &RunArgs, suite: &Suite, machine: &Machine) -> Result<RunDir, Failure> {
@@ -436,12 +435,17 @@ pub(super) fn name_models(plan: &mut Plan) -> Result<(), Failure> {
     let mut digests: BTreeMap<String, String> = BTreeMap::new();
     for planned in &mut plan.cells {
         let cell = &mut planned.cell;
-        if cell.model.is_empty() || cell.model.starts_with("synth:") {
+        if cell.model.is_empty() {
             continue;
         }
         let digest = match digests.get(&cell.model) {
             Some(digest) => digest.clone(),
-            None => file::sha256(Path::new(&cell.model)).map_err(file_failure)?,
+            None => ModelName::parse(Path::new(&cell.model))
+                .map_err(Failure::usage)?
+                .sha256()
+                .map_err(file_failure)?
+                // Random weights are in no file.
+                .unwrap_or_default(),
         };
         cell.model_sha256.clone_from(&digest);
         digests.insert(cell.model.clone(), digest);

@@ -33,7 +33,9 @@ pub use rows::{
 };
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
 pub use session::{Build, Comparison, Probe, SCHEMA, Session};
-pub use shapes::{Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape};
+pub use shapes::{
+    BUILTIN_MODELS, Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape,
+};
 pub use suite::{
     Generate, Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount,
 };

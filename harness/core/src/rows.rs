@@ -155,7 +155,7 @@ row! {
         layout: String = "Packed form of the weights.",
         weight_bits: Option<f64> = "Stored bits a weight.",
         isa: String = "Instruction set of the kernel.",
-        model: String = "Model name or path; `synth:<shape>` for seeded random weights.",
+        model: String = "Model name or path; `synth:<shape>` for seeded random weights, `builtin:<name>` for a model of the program.",
         model_sha256: String = "SHA-256 of the model file; empty for models made in memory.",
         rows: Option<u64> = "Output features of the matrix.",
         k: Option<u64> = "Input features of the matrix.",

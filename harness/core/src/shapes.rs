@@ -121,6 +121,9 @@ fn shapes() -> &'static [ModelShape] {
     })
 }
 
+/// The trained models that are part of the program.
+pub const BUILTIN_MODELS: [&str; 1] = ["builtin:shakespeare"];
+
 /// An embedded shape by its name.
 pub fn embedded_shape(name: &str) -> Option<&'static ModelShape> {
     shapes().iter().find(|shape| shape.name == name)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::energy::{EnergySettings, EnergyText, RunText};
-use crate::shapes::{ModelShape, embedded_shape, shape_names, synthetic_shape};
+use crate::shapes::{BUILTIN_MODELS, ModelShape, embedded_shape, shape_names, synthetic_shape};
 use crate::{Workload, duration::parse_duration};
 
 /// Largest dimension of a matrix that a suite may name: the kernels' own bound for K.
@@ -298,7 +298,7 @@ pub struct Micro {
 pub struct Generate {
     /// `prefill`, `decode`.
     pub workloads: Vec<Workload>,
-    /// `synth:<shape>`, or the path of a model.
+    /// `synth:<shape>`, `builtin:<name>`, or the path of a model.
     pub models: Vec<String>,
     /// Kernels, in order; a selector that starts with `!` removes.
     #[serde(default = "best")]
@@ -315,10 +315,10 @@ pub struct Generate {
     /// Tokens already in the KV cache when timing starts.
     #[serde(default)]
     pub depth: u64,
-    /// Type of the KV cache: `f16` or `f32`.
+    /// Type of the KV cache: one of [`Generate::KVS`].
     #[serde(default = "f16")]
     pub kv: String,
-    /// Type of the output head: `f16` or `f32`.
+    /// Type of the output head: one of [`Generate::HEADS`].
     #[serde(default = "f16")]
     pub head: String,
     /// Tokens of one prefill chunk.
@@ -575,8 +575,10 @@ impl Micro {
 impl Generate {
     /// What the `workloads` of this section may be.
     pub const WORKLOADS: [Workload; 2] = [Workload::Prefill, Workload::Decode];
-    /// Types of the KV cache and of the output head.
-    pub const FLOATS: [&'static str; 2] = ["f16", "f32"];
+    /// Types of the KV cache.
+    pub const KVS: [&'static str; 3] = ["f16", "f32", "i8"];
+    /// Types of the output head.
+    pub const HEADS: [&'static str; 5] = ["f16", "f32", "i8", "q6_k", "q4_0"];
 
     fn check(&self) -> Result<(), Fault> {
         check_workloads("workloads", &self.workloads, &Self::WORKLOADS)?;
@@ -601,9 +603,29 @@ impl Generate {
                 ));
             }
         }
-        for (key, value) in [("kv", &self.kv), ("head", &self.head)] {
-            if !Self::FLOATS.contains(&value.as_str()) {
-                return Err((key, format!("`{value}` is not f16 or f32")));
+        for model in self
+            .models
+            .iter()
+            .filter(|model| model.starts_with("builtin:"))
+        {
+            if !BUILTIN_MODELS.contains(&model.as_str()) {
+                return Err((
+                    "models",
+                    format!(
+                        "no built-in model `{model}`; hint: one of {}",
+                        BUILTIN_MODELS.join(" ")
+                    ),
+                ));
+            }
+        }
+        let types: [(_, _, &[&str]); 2] = [
+            ("kv", &self.kv, &Self::KVS),
+            ("head", &self.head, &Self::HEADS),
+        ];
+        for (key, value, known) in types {
+            if !known.contains(&value.as_str()) {
+                let known = known.join(", ");
+                return Err((key, format!("`{value}` is not one of {known}")));
             }
         }
         check_counts("prompt_tokens", &[self.prompt_tokens])?;

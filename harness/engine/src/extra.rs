@@ -95,10 +95,8 @@ impl<'e> ExtraWork<'e> {
             let config = &this.engine.config;
             let rows = share(this.first(config.vocab), 16, thread, count);
             own.logits.resize(rows.len(), 0.0);
-            let weights = this.engine.weights.head.rows(rows, config.hidden);
-            this.engine
-                .ops
-                .rows_dot(weights, &this.normed, &mut own.logits);
+            let (head, ops) = (&this.engine.weights.head, this.engine.ops);
+            head.dot(ops, rows, &this.normed, &mut own.logits);
         });
         self.threads = threads;
     }

@@ -6,13 +6,14 @@
 use std::ops::Range;
 
 use smallvec::SmallVec;
-use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, Prepared, PreparedBuf};
+use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
 use trit_measure::{ColumnsMut, columns, share};
-use trit_ops::Attention;
+use trit_ops::{Attention, Floats};
 
 use crate::file::{Activation, Config};
 use crate::kv::{KvCache, KvRows};
 use crate::model::Engine;
+use crate::options::ActivationType;
 use crate::session::Session;
 use crate::weights::Projection;
 
@@ -35,14 +36,21 @@ struct Scratch {
     normed: Vec<f32>,
 }
 
+/// The input of the next linears.
+struct Inputs {
+    /// Codes, and the scale of each token.
+    quantized: Vec<i8>,
+    scales: Vec<f32>,
+    prepared: PreparedBuf,
+    /// What the codes are made from; empty unless activations stay floats.
+    floats: Vec<f32>,
+}
+
 /// The buffers of a chunk of up to `tokens` tokens.
 pub(crate) struct Buffers {
     /// The residual stream.
     x: Vec<f32>,
-    /// Quantized input of the next linears, and the scale of each token.
-    quantized: Vec<i8>,
-    scales: Vec<f32>,
-    prepared: PreparedBuf,
+    inputs: Inputs,
     /// Queries, keys and values of a token, side by side.
     qkv: Vec<f32>,
     /// What attention returns.
@@ -73,8 +81,13 @@ impl Buffers {
             tokens.div_ceil(kernel.token_step()) * kernel.prepared_group_bytes(widest)
         };
         let thread = 4 * (2 * TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest);
+        let unquantized = match engine.activations {
+            ActivationType::I8 => 0,
+            ActivationType::F32 => 4 * tokens * widest,
+        };
         (4 * floats
             + tokens * widest
+            + unquantized
             + prepared(&*engine.gemv).max(prepared(&*engine.gemm))
             + engine.team.threads() * thread) as u64
     }
@@ -91,9 +104,15 @@ impl Buffers {
         };
         Self {
             x: vec![0.0; tokens * config.hidden],
-            quantized: vec![0; tokens * widest],
-            scales: vec![0.0; tokens],
-            prepared: PreparedBuf::new(),
+            inputs: Inputs {
+                quantized: vec![0; tokens * widest],
+                scales: vec![0.0; tokens],
+                prepared: PreparedBuf::new(),
+                floats: match engine.activations {
+                    ActivationType::I8 => Vec::new(),
+                    ActivationType::F32 => vec![0.0; tokens * widest],
+                },
+            },
             qkv: vec![0.0; tokens * qkv_width(config)],
             attended: vec![0.0; tokens * config.heads * config.head_dim],
             normed: vec![0.0; config.hidden],
@@ -122,7 +141,7 @@ impl Buffers {
             })
             .collect();
         engine.team.run_parts(&mut parts, |_, (rows, out)| {
-            ops.rows_dot(weights.head.rows(rows.clone(), hidden), normed, out);
+            weights.head.dot(ops, rows.clone(), normed, out);
         });
     }
 }
@@ -153,13 +172,12 @@ impl Input<'_> {
         &self,
         x: &mut [f32],
         before: Before<'_>,
-        quantized: &mut [i8],
-        scales: &mut [f32],
-        prepared: &mut PreparedBuf,
+        inputs: &mut Inputs,
         scratch: &mut [Scratch],
     ) {
         struct Part<'a> {
             x: &'a mut [f32],
+            floats: &'a mut [f32],
             quantized: &'a mut [i8],
             scales: &'a mut [f32],
             prepared: &'a mut [u8],
@@ -173,14 +191,18 @@ impl Input<'_> {
         let threads = if tokens == 1 { 1 } else { scratch.len() };
 
         let mut x = x;
-        let mut quantized = &mut quantized[..tokens * k];
-        let mut scales = &mut scales[..tokens];
-        let mut prepared = prepared.begin(kernel, k, tokens);
+        // The floats of a token, none where they are not kept.
+        let kept = if inputs.floats.is_empty() { 0 } else { k };
+        let mut floats = &mut inputs.floats[..tokens * kept];
+        let mut quantized = &mut inputs.quantized[..tokens * k];
+        let mut scales = &mut inputs.scales[..tokens];
+        let mut prepared = inputs.prepared.begin(kernel, k, tokens);
         let mut parts: Parts<Part<'_>> = Parts::with_capacity(threads);
         for (thread, scratch) in scratch[..threads].iter_mut().enumerate() {
             let count = share(tokens, step, thread, threads).len();
             parts.push(Part {
                 x: x.split_off_mut(..count * width).expect(COVERED),
+                floats: floats.split_off_mut(..count * kept).expect(COVERED),
                 quantized: quantized.split_off_mut(..count * k).expect(COVERED),
                 scales: scales.split_off_mut(..count).expect(COVERED),
                 prepared: prepared
@@ -194,13 +216,13 @@ impl Input<'_> {
                 .x
                 .chunks_exact_mut(width)
                 .zip(part.quantized.chunks_exact_mut(k));
-            for ((x, quantized), scale) in rows.zip(&mut *part.scales) {
+            for (token, ((x, quantized), scale)) in rows.zip(&mut *part.scales).enumerate() {
                 let normed = &mut part.scratch.normed[..k];
-                *scale = match before {
-                    Before::Nothing => ops.quantize(x, quantized),
+                let input: &[f32] = match before {
+                    Before::Nothing => x,
                     Before::Norm(weight) => {
                         ops.rms_norm(x, weight, eps, normed);
-                        ops.quantize(normed, quantized)
+                        normed
                     }
                     Before::GateUp(activation, weight) => {
                         let (gate, up) = x.split_at_mut(k);
@@ -210,12 +232,20 @@ impl Input<'_> {
                         }
                         if let Some(weight) = weight {
                             ops.rms_norm(gate, weight, eps, normed);
-                            ops.quantize(normed, quantized)
+                            normed
                         } else {
-                            ops.quantize(gate, quantized)
+                            gate
                         }
                     }
                 };
+                if kept > 0 {
+                    part.floats[token * k..(token + 1) * k].copy_from_slice(input);
+                } else {
+                    *scale = ops.quantize(input, quantized);
+                }
+            }
+            if kept > 0 {
+                return;
             }
             let count = part.scales.len();
             let view = Activations::new(part.quantized, count, k);
@@ -232,14 +262,14 @@ impl Input<'_> {
     /// they replace or add to what was there. Each thread has a range of these columns.
     fn multiply(
         &self,
-        prepared: Prepared<'_>,
-        scales: &[f32],
+        inputs: &Inputs,
         projections: &[&Projection],
         then: Then,
         out: &mut [f32],
         scratch: &mut [Scratch],
     ) {
         let (tokens, kernel, ops) = (self.tokens, self.kernel, self.engine.ops);
+        let (prepared, scales) = (inputs.prepared.view(), &inputs.scales);
         let tile = tile_rows(tokens, kernel.row_step());
         let outputs = split(out, tokens, kernel.row_step(), scratch.len());
         let mut parts: Parts<_> = outputs.into_iter().zip(scratch).collect();
@@ -253,6 +283,24 @@ impl Input<'_> {
                 let to = mine.end.max(first).min(first + rows) - first;
                 for row in (from..to).step_by(tile) {
                     let rows = row..(row + tile).min(to);
+                    let at = first + rows.start - mine.start;
+                    if let Some((codes, scales)) = &projection.codes {
+                        scratch.row.resize(rows.len(), 0.0);
+                        let codes = &codes[rows.start * self.k..rows.end * self.k];
+                        let weights = Floats::I8(codes, &scales[rows.clone()]);
+                        let inputs = inputs.floats.chunks_exact(self.k).take(tokens);
+                        for (token, x) in inputs.enumerate() {
+                            let out = &mut out.row_mut(token)[at..at + rows.len()];
+                            match then {
+                                Then::Replace => ops.rows_dot(weights, x, out),
+                                Then::Add => {
+                                    ops.rows_dot(weights, x, &mut scratch.row);
+                                    ops.add(out, &scratch.row);
+                                }
+                            }
+                        }
+                        continue;
+                    }
                     // All three grow in the first calls only.
                     scratch.tile.resize(tokens * rows.len(), 0);
                     scratch.row.resize(rows.len(), 0.0);
@@ -267,7 +315,6 @@ impl Input<'_> {
                         scratch: scratch.kernel.bytes_mut(),
                         out: &mut scratch.tile,
                     });
-                    let at = first + rows.start - mine.start;
                     for (token, sums) in scratch.tile.chunks_exact(rows.len()).enumerate() {
                         let (divisor, factor) = projection.scales(scales[token]);
                         let out = &mut out.row_mut(token)[at..at + rows.len()];
@@ -359,9 +406,7 @@ impl Session<'_> {
 
         let Buffers {
             x,
-            quantized,
-            scales,
-            prepared,
+            inputs,
             qkv,
             attended,
             normed: _,
@@ -378,17 +423,9 @@ impl Session<'_> {
         }
         for (index, layer) in engine.weights.layers.iter().enumerate() {
             let call = input(hidden);
-            call.quantize(
-                x,
-                Before::Norm(&layer.attn_norm),
-                quantized,
-                scales,
-                prepared,
-                scratch,
-            );
+            call.quantize(x, Before::Norm(&layer.attn_norm), inputs, scratch);
             call.multiply(
-                prepared.view(),
-                scales,
+                inputs,
                 &[&layer.q, &layer.k, &layer.v],
                 Then::Replace,
                 qkv,
@@ -413,21 +450,13 @@ impl Session<'_> {
                 .attn_sub_norm
                 .as_deref()
                 .map_or(Before::Nothing, Before::Norm);
-            call.quantize(attended, before, quantized, scales, prepared, scratch);
-            call.multiply(prepared.view(), scales, &[&layer.o], Then::Add, x, scratch);
+            call.quantize(attended, before, inputs, scratch);
+            call.multiply(inputs, &[&layer.o], Then::Add, x, scratch);
 
             let call = input(hidden);
-            call.quantize(
-                x,
-                Before::Norm(&layer.ffn_norm),
-                quantized,
-                scales,
-                prepared,
-                scratch,
-            );
+            call.quantize(x, Before::Norm(&layer.ffn_norm), inputs, scratch);
             call.multiply(
-                prepared.view(),
-                scales,
+                inputs,
                 &[&layer.gate, &layer.up],
                 Then::Replace,
                 wide,
@@ -436,15 +465,8 @@ impl Session<'_> {
 
             let call = input(ffn);
             let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
-            call.quantize(wide, before, quantized, scales, prepared, scratch);
-            call.multiply(
-                prepared.view(),
-                scales,
-                &[&layer.down],
-                Then::Add,
-                x,
-                scratch,
-            );
+            call.quantize(wide, before, inputs, scratch);
+            call.multiply(inputs, &[&layer.down], Then::Add, x, scratch);
         }
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::ModelName;
 use crate::file::{
-    self, Checkpoint, Config, FileError, FileOptions, Linear, Role, TensorInfo, TokenizerSource,
+    Checkpoint, Config, FileError, FileOptions, Linear, Role, TensorInfo, TokenizerSource,
 };
 
 /// The shape of one of the linears, the same in every layer.
@@ -76,11 +77,7 @@ pub struct Inspection {
 /// # Errors
 /// As [`Checkpoint::open`].
 pub fn inspect(path: &Path, options: &FileOptions) -> Result<Inspection, FileError> {
-    let checkpoint = Checkpoint::open(path, options)?;
-    let mut out = describe(&checkpoint)?;
-    out.file_bytes = Some(file::weight_bytes(path)?);
-    out.sha256 = Some(file::sha256(path)?);
-    Ok(out)
+    ModelName::File(path.to_owned()).inspect(options)
 }
 
 /// Describes an open model, without size and digest of its file.

@@ -7,10 +7,12 @@ use trit_ops::Floats;
 use crate::model::Engine;
 use crate::options::KvType;
 
-/// The numbers, in one of two types.
+/// The numbers, in one of three types.
 enum Numbers {
     F16(Vec<f16>),
     F32(Vec<f32>),
+    /// Codes, and the scale of each position: `[layer][key or value][head][position]`.
+    I8(Vec<i8>, Vec<f32>),
 }
 
 /// Keys and values of every layer.
@@ -34,6 +36,7 @@ impl KvCache {
         let numbers = match kv {
             KvType::F16 => Numbers::F16(vec![f16::ZERO; len]),
             KvType::F32 => Numbers::F32(vec![0.0; len]),
+            KvType::I8 => Numbers::I8(vec![0; len], vec![0.0; len / dim]),
         };
         Self {
             numbers,
@@ -51,19 +54,45 @@ impl KvCache {
     pub(crate) fn store(&mut self, engine: &Engine, layer: usize, first: usize, new: KvRows<'_>) {
         let ops = engine.ops;
         let place = Place {
-            head: self.positions * self.dim,
-            first: first * self.dim,
+            positions: self.positions,
+            first,
             dim: self.dim,
         };
         let range = self.start(layer, false, 0)..self.start(layer + 1, false, 0);
         match &mut self.numbers {
             Numbers::F16(numbers) => {
-                let convert = |row: &[f32], out: &mut [f16]| ops.to_f16(row, out);
-                store(&engine.team, &mut numbers[range], place, new, convert);
+                let convert = |row: &[f32], out: &mut [f16]| {
+                    ops.to_f16(row, out);
+                    1.0
+                };
+                store(
+                    &engine.team,
+                    &mut numbers[range],
+                    &mut [],
+                    place,
+                    new,
+                    convert,
+                );
             }
             Numbers::F32(numbers) => {
-                let convert = |row: &[f32], out: &mut [f32]| out.copy_from_slice(row);
-                store(&engine.team, &mut numbers[range], place, new, convert);
+                let convert = |row: &[f32], out: &mut [f32]| {
+                    out.copy_from_slice(row);
+                    1.0
+                };
+                store(
+                    &engine.team,
+                    &mut numbers[range],
+                    &mut [],
+                    place,
+                    new,
+                    convert,
+                );
+            }
+            Numbers::I8(codes, scales) => {
+                let scales = &mut scales[range.start / self.dim..range.end / self.dim];
+                // The quantizer's scale is what numbers are multiplied with; codes are multiplied with its inverse.
+                let convert = |row: &[f32], out: &mut [i8]| 1.0 / ops.quantize(row, out);
+                store(&engine.team, &mut codes[range], scales, place, new, convert);
             }
         }
     }
@@ -81,6 +110,10 @@ impl KvCache {
         match &self.numbers {
             Numbers::F16(numbers) => Floats::F16(&numbers[range]),
             Numbers::F32(numbers) => Floats::F32(&numbers[range]),
+            Numbers::I8(codes, scales) => {
+                let scales = &scales[range.start / self.dim..range.end / self.dim];
+                Floats::I8(&codes[range], scales)
+            }
         }
     }
 }
@@ -96,45 +129,62 @@ pub(crate) struct KvRows<'a> {
 /// Where tokens go inside of each head of a layer's cache.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Numbers of one head.
-    head: usize,
-    /// The first number to write.
+    /// Positions of one head.
+    positions: usize,
+    /// The first to write.
     first: usize,
     /// Numbers of one position.
     dim: usize,
 }
 
-/// Writes `new` into the cache of one layer. Heads are split between the threads: they are apart in memory. One token is
-/// not worth a parallel region.
+/// Writes `new` into the cache of one layer: its numbers, and the scales that `convert` returns where the type has any. Heads
+/// are split between the threads: they are apart in memory. One token is not worth a parallel region.
 fn store<T: Send>(
     team: &Team,
     layer: &mut [T],
+    scales: &mut [f32],
     place: Place,
     new: KvRows<'_>,
-    convert: impl Fn(&[f32], &mut [T]) + Sync,
+    convert: impl Fn(&[f32], &mut [T]) -> f32 + Sync,
 ) {
-    let Place { head, first, dim } = place;
-    let work = |start: usize, heads: &mut [T]| {
-        for (i, numbers) in heads.chunks_exact_mut(head).enumerate() {
+    let Place {
+        positions,
+        first,
+        dim,
+    } = place;
+    let work = |start: usize, heads: &mut [T], scales: &mut [f32]| {
+        for (i, numbers) in heads.chunks_exact_mut(positions * dim).enumerate() {
             let column = new.keys + (start + i) * dim;
             let rows = new.rows.chunks_exact(new.width);
-            for (row, out) in rows.zip(numbers[first..].chunks_exact_mut(dim)) {
-                convert(&row[column..column + dim], out);
+            let outputs = numbers[first * dim..].chunks_exact_mut(dim);
+            for (token, (row, out)) in rows.zip(outputs).enumerate() {
+                let scale = convert(&row[column..column + dim], out);
+                if let Some(place) = scales.get_mut(i * positions + first + token) {
+                    *place = scale;
+                }
             }
         }
     };
     if new.rows.len() == new.width {
-        work(0, layer);
+        work(0, layer, scales);
         return;
     }
-    let (heads, threads) = (layer.len() / head, team.threads());
-    let mut rest = layer;
-    let mut parts: Vec<(usize, &mut [T])> = (0..threads)
+    let (heads, threads) = (layer.len() / (positions * dim), team.threads());
+    let scales_of_head = scales.len() / heads;
+    let (mut rest, mut scales) = (layer, scales);
+    let mut parts: Vec<(usize, &mut [T], &mut [f32])> = (0..threads)
         .map(|thread| {
             let mine = share(heads, 1, thread, threads);
-            let numbers = rest.split_off_mut(..mine.len() * head);
-            (mine.start, numbers.expect("the shares cover the layer"))
+            let numbers = rest.split_off_mut(..mine.len() * positions * dim);
+            let scales = scales.split_off_mut(..mine.len() * scales_of_head);
+            (
+                mine.start,
+                numbers.expect("the shares cover the layer"),
+                scales.expect("and its scales"),
+            )
         })
         .collect();
-    team.run_parts(&mut parts, |_, (start, heads)| work(*start, heads));
+    team.run_parts(&mut parts, |_, (start, heads, scales)| {
+        work(*start, heads, scales);
+    });
 }

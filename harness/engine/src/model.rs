@@ -10,7 +10,7 @@ use trit_ops::Ops;
 use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
-use crate::options::{EngineOptions, KvType};
+use crate::options::{ActivationType, EngineOptions, KvType};
 use crate::session::Session;
 use crate::synth::{self, Shape};
 use crate::tokenizer::Tokenizer;
@@ -30,6 +30,7 @@ pub struct Engine {
     /// For several tokens; reads the same layout.
     pub(crate) gemm: Box<dyn Kernel>,
     pub(crate) kv: KvType,
+    pub(crate) activations: ActivationType,
     pub(crate) ubatch: usize,
     layout: LayoutId,
     head: &'static str,
@@ -86,7 +87,7 @@ impl Engine {
         let (gemv, gemm) = kernels(&config, options)?;
         let layout = gemv.info().accepts[0];
         let team = Team::new(options.threads)?;
-        let weights = Weights::load(checkpoint, layout, options.head)?;
+        let weights = Weights::load(checkpoint, layout, options.head, options.activations)?;
         let tokenizer = Tokenizer::load(&checkpoint.tokenizer()?, &config)?;
         Ok(Self {
             weights,
@@ -95,6 +96,7 @@ impl Engine {
             gemv,
             gemm,
             kv: options.kv,
+            activations: options.activations,
             ubatch: options.ubatch,
             layout,
             head: options.head.name(),
@@ -149,6 +151,11 @@ impl Engine {
         self.kv
     }
 
+    /// What the inputs of the projections are rounded to.
+    pub fn activations(&self) -> ActivationType {
+        self.activations
+    }
+
     /// Tokens of one prefill chunk.
     pub fn ubatch(&self) -> usize {
         self.ubatch
@@ -176,7 +183,8 @@ impl Engine {
 
     /// Bytes of the keys and values of `positions` positions.
     pub fn kv_bytes(&self, positions: usize) -> u64 {
-        let width = self.config.kv_width() as u64 * self.kv.bytes() as u64;
+        let head = self.kv.bytes(self.config.head_dim);
+        let width = (self.config.kv_heads * head) as u64;
         2 * self.config.layers as u64 * width * positions as u64
     }
 

@@ -46,32 +46,52 @@ macro_rules! choice {
 
 choice! {
     /// Type of the numbers in the KV cache.
-    KvType, "--kv", "f16 or f32" {
+    KvType, "--kv", "f16, f32 or i8" {
         /// Half floats.
         #[default]
         F16 = "f16",
         /// Floats.
         F32 = "f32",
+        /// Int8 codes with an f32 scale for each position and head: the absmax quantizer of the activations.
+        I8 = "i8",
     }
 }
 
 impl KvType {
-    /// Bytes of one number.
-    pub const fn bytes(self) -> usize {
+    /// Bytes of the key (or the value) of one position in a head of `dim` features.
+    pub const fn bytes(self, dim: usize) -> usize {
         match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
+            Self::F16 => 2 * dim,
+            Self::F32 => 4 * dim,
+            Self::I8 => dim + size_of::<f32>(),
         }
     }
 }
 
 choice! {
     /// Type of the output head.
-    HeadType, "--head", "f16 or f32" {
+    HeadType, "--head", "f16, f32, i8, q6_k or q4_0" {
         /// Half floats: exact for F16 files; BF16, F32 and quantized heads are rounded to it.
         #[default]
         F16 = "f16",
         /// Floats: exact for every file, twice the bytes.
+        F32 = "f32",
+        /// Int8 codes with an f32 scale for each row: lossy.
+        I8 = "i8",
+        /// Blocks of 256, 6.56 bits a weight: exact for `Q6_K` files, else lossy.
+        Q6K = "q6_k",
+        /// Blocks of 32, 4.5 bits a weight: exact for `Q4_0` files, else lossy.
+        Q4_0 = "q4_0",
+    }
+}
+
+choice! {
+    /// What the inputs of the ternary projections are rounded to.
+    ActivationType, "--activations", "i8 or f32" {
+        /// Int8 codes with a scale for each token, as the models are trained: exact integer products.
+        #[default]
+        I8 = "i8",
+        /// Not at all: what quantizing them costs. A slow reference without a kernel, and a byte for each weight.
         F32 = "f32",
     }
 }
@@ -89,6 +109,8 @@ pub struct EngineOptions {
     pub kv: KvType,
     /// Type of the output head.
     pub head: HeadType,
+    /// What the inputs of the projections are rounded to.
+    pub activations: ActivationType,
     /// Tokens of one prefill chunk.
     pub ubatch: usize,
     /// Which instruction sets may be used.
@@ -109,6 +131,7 @@ impl EngineOptions {
             threads,
             kv: KvType::default(),
             head: HeadType::default(),
+            activations: ActivationType::default(),
             ubatch: Self::UBATCH,
             cpu,
             file: FileOptions::default(),

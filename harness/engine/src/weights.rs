@@ -7,11 +7,11 @@ use half::f16;
 use rayon::prelude::*;
 use trit_kernel::{ByteOwner, Codes, LayoutId, Packed, Scales, Storage};
 use trit_measure::sys::HugeBuf;
-use trit_ops::Floats;
+use trit_ops::{Blocks, Floats, Ops};
 
 use crate::error::EngineError;
 use crate::file::{Checkpoint, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm};
-use crate::options::HeadType;
+use crate::options::{ActivationType, HeadType};
 
 /// Bytes of codes that one packing task unpacks: they stay in L2.
 const TASK_CODES: usize = 256 * 1024;
@@ -20,6 +20,8 @@ const TASK_CODES: usize = 256 * 1024;
 pub(crate) struct Projection {
     pub(crate) packed: Packed,
     scale: LinearScale,
+    /// Where activations are floats: a byte for each weight, and the scale of each row.
+    pub(crate) codes: Option<(Vec<i8>, Vec<f32>)>,
 }
 
 impl Projection {
@@ -52,13 +54,27 @@ pub(crate) enum Head {
     /// Read where it lies (a file map, or the one copy that was made).
     F16(FloatMatrix),
     F32(FloatMatrix),
+    Q4_0(FloatMatrix),
+    Q6K(FloatMatrix),
     /// Decoded to floats.
     Decoded(Vec<f32>),
+    /// Codes, and the scale of each row.
+    I8(Vec<i8>, Vec<f32>),
 }
 
 impl Head {
-    fn load(matrix: &FloatMatrix, head: HeadType) -> Self {
-        match head {
+    fn load(matrix: &FloatMatrix, head: HeadType) -> Result<Self, EngineError> {
+        let blocks = |dtype| {
+            if matrix.dtype() == dtype {
+                return Ok(matrix.clone());
+            }
+            matrix.encoded(dtype).ok_or_else(|| EngineError::Option {
+                option: "--head",
+                value: head.name().to_owned(),
+                want: "a type whose blocks (of 256 in q6_k, of 32 in q4_0) divide the hidden size of this model; hint: f16, f32 and i8 always fit",
+            })
+        };
+        Ok(match head {
             HeadType::F16 if matrix.f16().is_some() => Self::F16(matrix.clone()),
             HeadType::F16 => Self::F16(matrix.to_f16()),
             HeadType::F32 if matrix.f32().is_some() => Self::F32(matrix.clone()),
@@ -70,24 +86,59 @@ impl Head {
                     .for_each(|(row, out)| matrix.row(row, out));
                 Self::Decoded(floats)
             }
-        }
+            HeadType::I8 => {
+                let mut codes = vec![0; matrix.rows() * matrix.cols()];
+                let mut scales = vec![0.0; matrix.rows()];
+                codes
+                    .par_chunks_mut(matrix.cols())
+                    .zip(&mut scales)
+                    .enumerate()
+                    .for_each_init(
+                        || vec![0.0; matrix.cols()],
+                        |floats, (row, (codes, scale))| {
+                            matrix.row(row, floats);
+                            *scale = 1.0 / trit_kernel::quantize_row(floats, codes);
+                        },
+                    );
+                Self::I8(codes, scales)
+            }
+            HeadType::Q6K => Self::Q6K(blocks(FloatType::Q6K)?),
+            HeadType::Q4_0 => Self::Q4_0(blocks(FloatType::Q4_0)?),
+        })
     }
 
-    /// The rows `rows` of a matrix of `hidden` columns.
-    pub(crate) fn rows(&self, rows: Range<usize>, hidden: usize) -> Floats<'_> {
-        let range = rows.start * hidden..rows.end * hidden;
-        match self {
+    /// The products of the rows `rows` with `x`.
+    pub(crate) fn dot(&self, ops: &dyn Ops, rows: Range<usize>, x: &[f32], out: &mut [f32]) {
+        let range = rows.start * x.len()..rows.end * x.len();
+        let bytes = |matrix: &FloatMatrix| {
+            let row = matrix.bytes().len() / matrix.rows();
+            rows.start * row..rows.end * row
+        };
+        let floats = match self {
             Self::F16(matrix) => Floats::F16(matrix.f16().map_or::<&[f16], _>(&[], |m| &m[range])),
             Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
             Self::Decoded(floats) => Floats::F32(&floats[range]),
-        }
+            Self::I8(codes, scales) => Floats::I8(&codes[range], &scales[rows]),
+            Self::Q4_0(matrix) => {
+                let blocks = Blocks::Q4_0(&matrix.bytes()[bytes(matrix)]);
+                return ops.rows_dot_blocks(blocks, x, out);
+            }
+            Self::Q6K(matrix) => {
+                let blocks = Blocks::Q6K(&matrix.bytes()[bytes(matrix)]);
+                return ops.rows_dot_blocks(blocks, x, out);
+            }
+        };
+        ops.rows_dot(floats, x, out);
     }
 
     /// Bytes of the head as it is read for each token.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
-            Self::F16(matrix) | Self::F32(matrix) => matrix.bytes().len() as u64,
+            Self::F16(matrix) | Self::F32(matrix) | Self::Q4_0(matrix) | Self::Q6K(matrix) => {
+                matrix.bytes().len() as u64
+            }
             Self::Decoded(floats) => size_of_val(floats.as_slice()) as u64,
+            Self::I8(codes, scales) => (codes.len() + size_of_val(scales.as_slice())) as u64,
         }
     }
 }
@@ -140,6 +191,7 @@ impl Weights {
         checkpoint: &Checkpoint,
         layout: LayoutId,
         head: HeadType,
+        activations: ActivationType,
     ) -> Result<Self, EngineError> {
         let config = checkpoint.config();
         let mut ledger = Ledger::default();
@@ -171,7 +223,10 @@ impl Weights {
                 }
             }
         }
-        let copies = head_copy_bytes(checkpoint, head)?;
+        let mut copies = head_copy_bytes(checkpoint, head)?;
+        if activations == ActivationType::F32 {
+            copies = copies.saturating_add(config.linear_weights());
+        }
         crate::error::check_memory("the weights", (arena_bytes as u64).saturating_add(copies))?;
         let arena = pack_arena(checkpoint, layout, &sources, arena_bytes)?;
 
@@ -189,6 +244,9 @@ impl Weights {
             Ok::<_, EngineError>(Projection {
                 packed,
                 scale: source.scale(),
+                codes: (activations == ActivationType::F32)
+                    .then(|| codes(&source))
+                    .transpose()?,
             })
         });
         let mut next = || {
@@ -226,8 +284,8 @@ impl Weights {
         let mut embedding = checkpoint.embedding()?;
         let untied = checkpoint.head()?;
         let head = match &untied {
-            Some(matrix) => Head::load(matrix, head),
-            None => Head::load(&embedding, head),
+            Some(matrix) => Head::load(matrix, head)?,
+            None => Head::load(&embedding, head)?,
         };
         if untied.is_none()
             && let Head::F16(matrix) = &head
@@ -236,9 +294,17 @@ impl Weights {
                 embedding.release();
             }
             embedding = matrix.clone();
+        } else if untied.is_none()
+            && !matches!(head, Head::F32(_) | Head::Decoded(_))
+            && embedding.dtype() != FloatType::F16
+        {
+            // With a smaller head the rest of the model is what it is with an F16 one, so that the head alone differs.
+            let halves = embedding.to_f16();
+            embedding.release();
+            embedding = halves;
         }
         ledger.embedding_bytes = embedding.bytes().len() as u64;
-        let shared = untied.is_none() && !matches!(head, Head::Decoded(_));
+        let shared = untied.is_none() && matches!(head, Head::F16(_) | Head::F32(_));
         ledger.head_bytes = if shared { 0 } else { head.bytes() };
         ledger.norm_bytes = layers
             .iter()
@@ -281,8 +347,23 @@ fn head_copy_bytes(checkpoint: &Checkpoint, head: HeadType) -> Result<u64, Engin
         (HeadType::F16, FloatType::F16) | (HeadType::F32, FloatType::F32) => 0,
         (HeadType::F16, _) => numbers.saturating_mul(2),
         (HeadType::F32, _) => numbers.saturating_mul(4),
+        // Beside it the embedding stays, in F16 when it was something else.
+        (HeadType::I8 | HeadType::Q6K | HeadType::Q4_0, FloatType::F16) => numbers,
+        (HeadType::I8 | HeadType::Q6K | HeadType::Q4_0, _) => numbers.saturating_mul(3),
     };
     Ok(copy.saturating_add(generated))
+}
+
+/// The weights of one matrix as a byte each, and the scale of each row.
+fn codes(source: &LinearSource) -> Result<(Vec<i8>, Vec<f32>), EngineError> {
+    let (rows, k) = (source.rows(), source.k());
+    let mut codes = vec![0i8; rows * k];
+    source.read_codes(0..rows, &mut codes)?;
+    let scale = match source.scale() {
+        LinearScale::Multiply(scale) => scale,
+        LinearScale::Divide(scale) => 1.0 / scale,
+    };
+    Ok((codes, vec![scale; rows]))
 }
 
 fn pack_error(source: &LinearSource, error: trit_kernel::PackError) -> EngineError {

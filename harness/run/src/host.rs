@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use trit_core::Suite;
+use trit_engine::ModelName;
 use trit_measure::Machine;
 
 use crate::planner::{Overrides, PlanContext};
@@ -26,8 +27,11 @@ impl PlanContext {
         let named = suite.generate.iter().flat_map(|entry| entry.models.iter());
         let model_bytes: BTreeMap<String, u64> = named
             .chain(&overrides.models)
-            .filter(|model| !model.starts_with("synth:"))
-            .filter_map(|model| Some((model.clone(), size(std::path::Path::new(model))?)))
+            .filter_map(|model| {
+                // What cannot be read is an error of whoever opens it.
+                let bytes = ModelName::parse(model.as_ref()).ok()?.file_bytes().ok()??;
+                Some((model.clone(), bytes))
+            })
             .collect();
         Self {
             threads: survey.threads,
@@ -38,19 +42,4 @@ impl PlanContext {
             overrides,
         }
     }
-}
-
-/// Bytes of a file, or of the files of a folder.
-fn size(path: &std::path::Path) -> Option<u64> {
-    let facts = std::fs::metadata(path).ok()?;
-    if !facts.is_dir() {
-        return Some(facts.len());
-    }
-    let files = std::fs::read_dir(path).ok()?;
-    Some(
-        files
-            .filter_map(|file| file.ok()?.metadata().ok())
-            .map(|facts| facts.len())
-            .sum(),
-    )
 }

@@ -103,7 +103,7 @@ pub struct Task {
     pub page_seed: u64,
     /// Activations in −127..=127 instead of −128..=127, each row reaching 127: what baselines hold exactly.
     pub symmetric: bool,
-    /// The model: `synth:<shape>` or a path.
+    /// The model: `synth:<shape>`, `builtin:<name>` or a path.
     pub model: String,
     /// Type of the KV cache.
     pub kv: String,

@@ -38,6 +38,13 @@ pub(crate) fn attention<S: Simd>(s: S, call: Attention<'_>, scores: &mut [f32], 
     match call.keys {
         Floats::F32(keys) => score::<S, f32>(s, call.queries, keys, dim, call.scale, scores),
         Floats::F16(keys) => score::<S, f16>(s, call.queries, keys, dim, call.scale, scores),
+        Floats::I8(keys, scales) => {
+            score::<S, i8>(s, call.queries, keys, dim, 1.0, scores);
+            scale_rows(scores, scales, positions);
+            for score in &mut *scores {
+                *score *= call.scale;
+            }
+        }
     }
     for scores in scores.chunks_exact_mut(positions) {
         softmax(s, scores);
@@ -45,6 +52,21 @@ pub(crate) fn attention<S: Simd>(s: S, call: Attention<'_>, scores: &mut [f32], 
     match call.values {
         Floats::F32(values) => weigh::<S, f32>(s, scores, values, dim, out),
         Floats::F16(values) => weigh::<S, f16>(s, scores, values, dim, out),
+        Floats::I8(values, scales) => {
+            scale_rows(scores, scales, positions);
+            weigh::<S, i8>(s, scores, values, dim, out);
+        }
+    }
+}
+
+/// Multiplies every head's scores with the scales of their positions.
+#[inline(always)]
+fn scale_rows(scores: &mut [f32], scales: &[f32], positions: usize) {
+    assert_eq!(scales.len(), positions, "attention: a scale a position");
+    for scores in scores.chunks_exact_mut(positions) {
+        for (score, scale) in scores.iter_mut().zip(scales) {
+            *score *= scale;
+        }
     }
 }
 

@@ -276,6 +276,13 @@ pub(crate) fn rows_dot<S: Simd>(s: S, weights: Floats<'_>, x: &[f32], out: &mut 
     match weights {
         Floats::F32(weights) => rows_dot_of::<S, f32, 1>(s, weights, x, out),
         Floats::F16(weights) => rows_dot_of::<S, f16, 2>(s, weights, x, out),
+        Floats::I8(weights, scales) => {
+            assert_eq!(scales.len(), out.len(), "rows_dot: a scale a row");
+            rows_dot_of::<S, i8, 4>(s, weights, x, out);
+            for (out, scale) in zip(out, scales) {
+                *out *= scale;
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 )]
 
 mod attend;
+mod blocks;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -34,13 +35,15 @@ use trit_kernel::{Cpu, Isa};
 use crate::scalar::Scalar;
 use crate::simd::Simd;
 
-/// A key or value cache of one head, or a weight row block: numbers in one of two types.
+/// A key or value cache of one head, or a weight row block: numbers in one of three types.
 #[derive(Clone, Copy, Debug)]
 pub enum Floats<'a> {
     /// 32-bit.
     F32(&'a [f32]),
     /// 16-bit.
     F16(&'a [f16]),
+    /// 8-bit codes, and a scale for each row (a position of a cache, an output of a head): a number is `code · scale`.
+    I8(&'a [i8], &'a [f32]),
 }
 
 impl Floats<'_> {
@@ -49,6 +52,7 @@ impl Floats<'_> {
         match self {
             Self::F32(x) => x.len(),
             Self::F16(x) => x.len(),
+            Self::I8(x, _) => x.len(),
         }
     }
 
@@ -56,6 +60,16 @@ impl Floats<'_> {
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Rows of whole blocks, as GGUF stores them. A number of a block is an f32 without rounding.
+#[derive(Clone, Copy, Debug)]
+pub enum Blocks<'a> {
+    /// 32 numbers in 18 bytes: an f16 scale `d`, 16 bytes of nibbles, the low ones first; `d · (q − 8)`.
+    Q4_0(&'a [u8]),
+    /// 256 numbers in 210 bytes: 128 bytes of low nibbles, 64 of high bit pairs, 16 int8 scales, an f16 scale `d`;
+    /// `d · scale · (q − 32)`.
+    Q6K(&'a [u8]),
 }
 
 /// One attention call: `heads` query heads that share one key and value head, over `positions` cached positions.
@@ -114,6 +128,7 @@ pub trait Ops: Send + Sync {
     fn rope(&self, x: &mut [f32], cos: &[f32], sin: &[f32]);
 
     /// Attention: scores (lanes) · scale, softmax over positions, weighted sum of values (columns).
+    /// With int8 codes a score is `(sum · scale of the key) · scale`, and a weight is multiplied with the scale of its value.
     /// `scores` has room for `heads` x `positions`, and holds the weights afterwards; `out` is `heads` x `dim`, zeros
     /// when there are no positions.
     fn attention(&self, call: Attention<'_>, scores: &mut [f32], out: &mut [f32]);
@@ -121,8 +136,12 @@ pub trait Ops: Send + Sync {
     /// Softmax in place: maximum, `exp(x − max)`, sum (lanes), division.
     fn softmax(&self, x: &mut [f32]);
 
-    /// `out[r] = Σ_k weights[r, k] · x[k]` (lanes) for `out.len()` rows: the output head.
+    /// `out[r] = Σ_k weights[r, k] · x[k]` (lanes) for `out.len()` rows: the output head. With int8 codes the sum is over
+    /// codes, and is multiplied with the scale of the row.
     fn rows_dot(&self, weights: Floats<'_>, x: &[f32], out: &mut [f32]);
+
+    /// [`Self::rows_dot`] of rows in blocks: equal to the bit to that of the numbers they stand for.
+    fn rows_dot_blocks(&self, weights: Blocks<'_>, x: &[f32], out: &mut [f32]);
 
     /// Rounds to half precision, to nearest even.
     fn to_f16(&self, x: &[f32], out: &mut [f16]);
@@ -151,6 +170,7 @@ macro_rules! implement {
                 fn attention(call: Attention<'_>, scores: &mut [f32], out: &mut [f32]) -> () = attend::attention;
                 fn softmax(x: &mut [f32]) -> () = lanes::softmax;
                 fn rows_dot(weights: Floats<'_>, x: &[f32], out: &mut [f32]) -> () = lanes::rows_dot;
+                fn rows_dot_blocks(weights: Blocks<'_>, x: &[f32], out: &mut [f32]) -> () = blocks::rows_dot;
                 fn to_f16(x: &[f32], out: &mut [f16]) -> () = lanes::to_f16;
             }
         }

@@ -3,10 +3,10 @@
 use std::arch::aarch64::{
     float32x4_t, uint8x16_t, vabsq_f32, vadd_f32, vaddq_f32, vaddq_u32, vbslq_f32, vceqq_f32,
     vcgtq_f32, vcltq_f32, vcombine_s8, vcombine_s16, vcvtnq_s32_f32, vcvtq_f32_s32, vdivq_f32,
-    vdupq_n_f32, vdupq_n_u8, veorq_u8, vfmaq_f32, vget_high_f32, vget_lane_f32, vget_low_f32,
-    vld1q_f32, vld1q_s32, vld1q_u8, vmulq_f32, vnegq_f32, vpadd_f32, vqmovn_s16, vqmovn_s32,
-    vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vst1q_s8, vst1q_u8,
-    vsubq_f32,
+    vdupq_n_f32, vdupq_n_u8, veorq_u8, vfmaq_f32, vget_high_f32, vget_high_s16, vget_lane_f32,
+    vget_low_f32, vget_low_s16, vld1_s8, vld1q_f32, vld1q_s32, vld1q_u8, vmovl_s8, vmovl_s16,
+    vmulq_f32, vnegq_f32, vpadd_f32, vqmovn_s16, vqmovn_s32, vreinterpretq_f32_u32,
+    vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vst1q_s8, vst1q_u8, vsubq_f32,
 };
 use std::arch::asm;
 use std::array::from_fn;
@@ -42,6 +42,11 @@ impl Simd for Neon {
         fn splat(value: f32) -> Four = [vdupq_n_f32(value); 4];
         fn load(from: &[f32; LANES]) -> Four = from_fn(|i| vld1q_f32(from.as_ptr().add(4 * i)));
         fn load_f16(from: &[f16; LANES]) -> Four = from_fn(|i| widen(from.as_ptr().add(4 * i)));
+        fn load_i8(from: &[i8; LANES]) -> Four = from_fn(|i| {
+            let eight = vmovl_s8(vld1_s8(from.as_ptr().add(i / 2 * 8)));
+            let four = if i % 2 == 0 { vget_low_s16(eight) } else { vget_high_s16(eight) };
+            vcvtq_f32_s32(vmovl_s16(four))
+        });
         fn load_i32(from: &[i32; LANES]) -> Four =
             from_fn(|i| vcvtq_f32_s32(vld1q_s32(from.as_ptr().add(4 * i))));
         fn store(v: Four, to: &mut [f32; LANES]) = {

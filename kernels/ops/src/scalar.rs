@@ -35,6 +35,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn load_i8(self, from: &[i8; LANES]) -> Lanes {
+        from.map(f32::from)
+    }
+
+    #[inline(always)]
     fn load_i32(self, from: &[i32; LANES]) -> Lanes {
         from.map(|i| i as f32)
     }

@@ -23,6 +23,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn splat(self, value: f32) -> Self::V;
     fn load(self, from: &[f32; LANES]) -> Self::V;
     fn load_f16(self, from: &[f16; LANES]) -> Self::V;
+    fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     /// Conversion to nearest even.
     fn load_i32(self, from: &[i32; LANES]) -> Self::V;
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
@@ -100,6 +101,13 @@ impl Element for f32 {
     #[inline(always)]
     fn load_tail<S: Simd>(s: S, from: &[Self]) -> S::V {
         s.load_tail(from)
+    }
+}
+
+impl Element for i8 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[Self; LANES]) -> S::V {
+        s.load_i8(from)
     }
 }
 

@@ -235,7 +235,7 @@ struct TrainArgs {
     #[arg(long, default_value_t = 256)]
     hidden: usize,
     /// Width of the feed-forward part
-    #[arg(long, default_value_t = 768)]
+    #[arg(long, default_value_t = 640)]
     ffn: usize,
     /// Layers
     #[arg(long, default_value_t = 4)]
@@ -253,13 +253,13 @@ struct TrainArgs {
     #[arg(long, default_value_t = 8)]
     batch: usize,
     /// Most steps
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 2400)]
     steps: usize,
     /// Steps in which the learning rate rises
     #[arg(long, default_value_t = 100)]
     warmup: usize,
     /// Highest learning rate
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 3e-3)]
     rate: f64,
     /// Weight decay of the first stage
     #[arg(long, default_value_t = 0.1)]

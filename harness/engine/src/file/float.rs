@@ -209,25 +209,34 @@ impl FloatMatrix {
     /// A copy in F16, each value rounded to the nearest even half. Files hold one model's embedding as BF16 or as F16 rounded
     /// from it, and BF16 reaches below the smallest halves: engines that want the same numbers from both take this.
     #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "rows of any length are whole blocks of one number, and halves are made"
+    )]
     pub fn to_f16(&self) -> Self {
-        let mut buf = AlignedBuf::zeroed(2 * self.rows * self.cols);
+        self.encoded(FloatType::F16)
+            .expect("rows are whole blocks of one number")
+    }
+
+    /// A copy in another type; `None` for a type that nothing here makes, or whose blocks do not fill the rows.
+    pub(crate) fn encoded(&self, dtype: FloatType) -> Option<Self> {
+        let row_bytes = dtype.row_bytes(self.cols)?;
+        let mut buf = AlignedBuf::zeroed(row_bytes.checked_mul(self.rows)?);
         buf.bytes_mut()
-            .par_chunks_mut(2 * self.cols)
+            .par_chunks_mut(row_bytes.max(1))
             .enumerate()
-            .for_each_init(
+            .try_for_each_init(
                 || vec![0.0; self.cols],
                 |floats, (row, out)| {
                     self.row(row, floats);
-                    for (out, value) in out.chunks_exact_mut(2).zip(floats) {
-                        out.copy_from_slice(&f16::from_f32(*value).to_le_bytes());
-                    }
+                    dtype.encode(floats, out)
                 },
-            );
-        Self {
-            dtype: FloatType::F16,
+            )?;
+        Some(Self {
+            dtype,
             bytes: Bytes::from_lines(buf),
             ..*self
-        }
+        })
     }
 
     /// Gives the pages of the matrix back to the system, where they are a map's (after a copy in another type was made).

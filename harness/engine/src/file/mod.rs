@@ -8,6 +8,7 @@
 
 mod bytes;
 mod config;
+mod encode;
 mod error;
 mod float;
 mod gguf;
@@ -334,6 +335,15 @@ pub fn weight_bytes(path: &Path) -> Result<u64, FileError> {
     })
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        use std::fmt::Write;
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 /// SHA-256 of a model file in lower-case hex, read in pieces; of a folder in shards, over the shards in the order of their
 /// names.
 ///
@@ -355,12 +365,5 @@ pub fn sha256(path: &Path) -> Result<String, FileError> {
             }
         }
     }
-    Ok(digest
-        .finalize()
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            use std::fmt::Write;
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        }))
+    Ok(hex(&digest.finalize()))
 }

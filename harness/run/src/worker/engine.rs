@@ -5,8 +5,9 @@ use std::path::Path;
 
 use trit_core::TimelineRow;
 use trit_engine::file::FileOptions;
-use trit_engine::synth::Shape;
-use trit_engine::{Engine, EngineError, EngineOptions, ExtraWork, Session};
+use trit_engine::{
+    ActivationType, Engine, EngineError, EngineOptions, ExtraWork, ModelName, Session,
+};
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
 
@@ -61,6 +62,7 @@ fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
         threads: usize::try_from(task.threads).unwrap_or(usize::MAX),
         kv: task.kv.parse().map_err(wrong)?,
         head: task.head.parse().map_err(wrong)?,
+        activations: ActivationType::default(),
         ubatch: if task.ubatch == 0 {
             EngineOptions::UBATCH
         } else {
@@ -69,13 +71,11 @@ fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
         cpu,
         file: FileOptions::default(),
     };
-    match task.model.strip_prefix("synth:") {
-        Some(name) => {
-            let shape = Shape::named(name).map_err(Fault::unsupported)?;
-            Engine::synth(&shape, task.seed, &options).map_err(wrong)
-        }
-        None => Engine::open(Path::new(&task.model), &options).map_err(wrong),
-    }
+    let model = ModelName::parse(Path::new(&task.model)).map_err(Fault::unsupported)?;
+    let checkpoint = model
+        .checkpoint(task.seed, &options.file)
+        .map_err(|error| wrong(error.into()))?;
+    Engine::load(&checkpoint, &options).map_err(wrong)
 }
 
 /// SHA-256 of the bits of the logits after each of four tokens.

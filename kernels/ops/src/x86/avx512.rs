@@ -2,14 +2,15 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_NO_EXC,
-    _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128, _mm256_add_ps,
-    _mm256_loadu_si256, _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
-    _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvtsepi32_epi8, _mm512_div_ps,
-    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_cvtps_epi32, _mm512_maskz_loadu_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
-    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps, _mm512_xor_ps, _mm512_xor_si512,
+    _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128,
+    _mm256_add_ps, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_castps_si512, _mm512_castps512_ps256, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_ph,
+    _mm512_cvtsepi32_epi8, _mm512_div_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_cvtps_epi32,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps, _mm512_xor_ps,
+    _mm512_xor_si512,
 };
 
 use half::f16;
@@ -51,6 +52,8 @@ impl Simd for Avx512 {
         fn load(from: &[f32; LANES]) -> __m512 = _mm512_loadu_ps(from.as_ptr());
         fn load_f16(from: &[f16; LANES]) -> __m512 =
             _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()));
+        fn load_i8(from: &[i8; LANES]) -> __m512 =
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
         fn load_i32(from: &[i32; LANES]) -> __m512 =
             _mm512_cvtepi32_ps(_mm512_loadu_si512(from.as_ptr().cast()));
         fn store(v: __m512, to: &mut [f32; LANES]) = _mm512_storeu_ps(to.as_mut_ptr(), v);
