@@ -1,0 +1,455 @@
+//! Joules from a meter to a report, with the whole program: a tree of counters that advance by known watts in real time, and
+//! what the report makes of them. Where there is no meter, that nothing stands in for it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::{run, stderr, tritbench};
+use tempfile::TempDir;
+use trit_core::{
+    EnergyRow, EnergyWindow, PairQuantity, PairRow, PowerRow, RunDir, Side, SummaryRow, Workload,
+    is_final,
+};
+use trit_measure::energy::fake::{self, FakeDomain, FakeTree};
+use trit_stats::hodges_lehmann;
+
+/// Watts of the packages at rest and at work, of memory, and of the platform, which contains the packages.
+const REST_W: f64 = 12.0;
+const WORK_W: f64 = 40.0;
+const DRAM_W: f64 = 5.0;
+const PSYS_W: f64 = 90.0;
+
+/// The largest difference between what was injected and what is reported, as a share.
+const TOLERANCE: f64 = 0.005;
+
+const WHOLE_MODEL: &str = r#"
+[suite]
+name = "joules"
+description = "Prompts and tokens of a small model"
+seed = 5
+budget = "2s"
+
+[run]
+energy = true
+[energy]
+source = "powercap"
+window = "2s"
+windows = 3
+idle = "1s"
+
+[[generate]]
+workloads = ["prefill", "decode"]
+models = ["synth:tiny"]
+kernels = ["w2a8-swar-scalar"]
+threads = [1]
+prompt_tokens = 9
+gen_tokens = 5
+"#;
+
+const PAIR: &str = r#"
+[suite]
+name = "joules-of-pairs"
+description = "One cell by itself and one pair"
+seed = 6
+budget = "2s"
+
+[run]
+energy = true
+[energy]
+source = "powercap"
+window = "1s"
+windows = 2
+idle = "1s"
+
+[[micro]]
+workloads = ["gemv-warm"]
+kernels = ["w2a8-naive-scalar"]
+shapes = ["32x128"]
+threads = [1]
+
+[[pair]]
+workload = "gemv-warm"
+subject = "w2a8-swar-scalar"
+against = "w2a8-naive-scalar"
+shapes = ["64x256"]
+threads = [1]
+"#;
+
+/// A machine with a meter, a suite and a place for results.
+struct Bench {
+    tree: FakeTree,
+    meter: TempDir,
+    dir: TempDir,
+}
+
+impl Bench {
+    fn new(suite: &str) -> Self {
+        let meter = tempfile::tempdir_in(fake::place()).unwrap();
+        let domains = vec![
+            FakeDomain {
+                // It starts again at 0 some seconds into the run.
+                start_uj: fake::RANGE_UJ - 100_000_000,
+                ..FakeDomain::new("package-0", REST_W)
+            },
+            FakeDomain::new("package-0/dram", DRAM_W),
+            FakeDomain::new("psys", PSYS_W),
+        ];
+        let tree = FakeTree::start(meter.path(), domains).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("suite.toml"), suite).unwrap();
+        Self { tree, meter, dir }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    fn command(&self, what: &[&str]) -> Command {
+        let mut command = tritbench(["run", "--allow-debug", "--sysfs-root"]);
+        command.arg(self.meter.path()).args(what);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn fresh(&self) -> Command {
+        let (suite, out) = (self.dir.path().join("suite.toml"), self.out());
+        self.command(&[suite.to_str().unwrap(), "--out", out.to_str().unwrap()])
+    }
+
+    fn resumed(&self) -> Command {
+        self.command(&["--resume", self.out().to_str().unwrap()])
+    }
+
+    /// The rows so far; the last one may be half written.
+    fn rows(&self) -> Vec<EnergyRow> {
+        let run = RunDir::open(&self.out());
+        run.and_then(|run| run.read()).unwrap_or_default()
+    }
+
+    /// Runs to the end and makes the machine behave like one: it takes more while cells loop, that is after the idle window
+    /// before and until `last` windows of cells are there. At `stop` windows the run is interrupted.
+    fn go(&self, mut command: Command, last: usize, stop: Option<usize>) -> Child {
+        let parts = self
+            .rows()
+            .iter()
+            .filter(|row| row.window == EnergyWindow::IdleBefore)
+            .count();
+        let mut child = command.spawn().unwrap();
+        let mut stopped = false;
+        loop {
+            let rows = self.rows();
+            let of = |window| rows.iter().filter(|row| row.window == window).count();
+            let works = of(EnergyWindow::IdleBefore) > parts && of(EnergyWindow::Cell) < last;
+            self.tree.set_watts(0, if works { WORK_W } else { REST_W });
+            if stop.is_some_and(|at| of(EnergyWindow::Cell) >= at) && !stopped {
+                let id = child.id().to_string();
+                let sent = Command::new("kill").args(["-s", "INT", &id]).status();
+                assert!(sent.unwrap().success());
+                stopped = true;
+            }
+            if child.try_wait().unwrap().is_some() {
+                return child;
+            }
+            std::thread::park_timeout(Duration::from_millis(3));
+        }
+    }
+}
+
+fn ended(child: Child, code: i32) -> String {
+    let output = child.wait_with_output().unwrap();
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    told
+}
+
+fn near(value: f64, expected: f64, share: f64, what: &str) {
+    assert!(
+        (value / expected - 1.0).abs() <= share,
+        "{what}: {value} is not within {} % of {expected}",
+        100.0 * share
+    );
+}
+
+fn windows<'a>(rows: &'a [EnergyRow], cell: &str) -> Vec<&'a EnergyRow> {
+    let of = |row: &&EnergyRow| row.cell == cell && row.window == EnergyWindow::Cell;
+    rows.iter().filter(of).collect()
+}
+
+/// Joules of a token as injected: watts for the time that the windows took, over the tokens in them.
+fn injected(windows: &[&EnergyRow], watts: f64) -> f64 {
+    let of =
+        |row: &&EnergyRow| watts * row.window_ns.unwrap() as f64 / 1e9 / row.tokens.unwrap() as f64;
+    hodges_lehmann(&windows.iter().map(of).collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn the_report_has_the_joules_that_were_injected() {
+    let bench = Bench::new(WHOLE_MODEL);
+    ended(bench.go(bench.fresh(), 6, None), 0);
+    let run_dir = RunDir::open(&bench.out()).unwrap();
+    let rows = bench.rows();
+
+    // What the counters were told, and nothing of psys or memory in it.
+    let summary = run_dir.summary().unwrap();
+    assert_eq!(summary.len(), 2);
+    for row in &summary {
+        let (cell, results) = (&row.cell, &row.results);
+        let id = cell.cell.as_str();
+        let windows = windows(&rows, id);
+        assert_eq!(windows.len(), 3, "{id}");
+        for window in &windows {
+            assert_eq!(window.status, "ok", "{id}: {}", window.reason);
+            let (time_ns, window_ns) = (window.time_ns.unwrap(), window.window_ns.unwrap());
+            // The window holds the calls, and little else.
+            assert!(time_ns <= window_ns && time_ns >= 2_000_000_000, "{id}");
+            near(window_ns as f64, time_ns as f64, 0.05, id);
+        }
+        let gross = results.gross_j_per_token.unwrap();
+        near(gross, injected(&windows, WORK_W), TOLERANCE, id);
+        near(results.gross_w.unwrap(), WORK_W, TOLERANCE, id);
+        let length_s = results.energy_window_ns.unwrap() as f64 / 1e9;
+        for (uj, watts) in [
+            (results.energy_pkg_uj, WORK_W),
+            (results.energy_dram_uj, DRAM_W),
+            (results.energy_psys_uj, PSYS_W),
+        ] {
+            near(uj.unwrap() as f64 / 1e6, watts * length_s, TOLERANCE, id);
+        }
+        assert_eq!(results.energy_domain, "package");
+        assert_eq!(results.energy_source, "powercap");
+        assert_eq!(results.energy_wall_uj, None);
+
+        // Net of what the machine takes at rest, by the idle windows before and after.
+        near(results.energy_idle_w.unwrap(), REST_W, 0.02, id);
+        assert_eq!(results.energy_net_status, "ok");
+        let net = injected(&windows, WORK_W - REST_W);
+        near(results.net_j_per_token.unwrap(), net, 0.02, id);
+        // Six windows are the fewest that carry an interval of 95 %.
+        assert_eq!(results.gross_j_per_token_lo, None, "{id}");
+        assert!(results.edp_js.unwrap() > 0.0);
+    }
+    prompts_and_tokens_are_apart(&summary);
+
+    // What was drawn: watts over time, and joules by phase.
+    let power: Vec<PowerRow> = run_dir.read().unwrap();
+    let phases: BTreeSet<&str> = power.iter().map(|row| row.phase.as_str()).collect();
+    assert_eq!(phases, BTreeSet::from(["decode", "idle", "prefill"]));
+    for chart in ["energy", "power"] {
+        for ending in ["svg", "png"] {
+            let file = bench.out().join(format!("charts/{chart}.{ending}"));
+            assert!(file.is_file(), "{}", file.display());
+        }
+    }
+    let report = fs::read_to_string(bench.out().join("report.md")).unwrap();
+    for words in ["## Energy", "J/token", "package-0", "charts/power"] {
+        assert!(report.contains(words), "no `{words}` in the report");
+    }
+    let session = run_dir.session().unwrap();
+    assert_eq!(session.energy.status, "ok");
+    assert_eq!(
+        session.energy.domains,
+        ["package-0", "package-0/dram", "psys"]
+    );
+}
+
+/// A prompt has its own joules; a request is a prompt and the tokens after the first.
+fn prompts_and_tokens_are_apart(summary: &[SummaryRow]) {
+    let of = |workload| {
+        let row = summary.iter().find(|row| row.cell.workload == workload);
+        &row.unwrap().results
+    };
+    let (prefill, decode) = (of(Workload::Prefill), of(Workload::Decode));
+    let prompt = prefill.gross_j_per_request.unwrap();
+    near(
+        prompt,
+        9.0 * prefill.gross_j_per_token.unwrap(),
+        1e-9,
+        "nine tokens of a prompt",
+    );
+    near(
+        decode.gross_j_per_request.unwrap(),
+        prompt + 4.0 * decode.gross_j_per_token.unwrap(),
+        1e-9,
+        "a prompt and four tokens",
+    );
+    // At equal power joules go with time, and the two take different times.
+    near(
+        prefill.gross_j_per_token.unwrap() / decode.gross_j_per_token.unwrap(),
+        prefill.median_ns.unwrap() / 9.0 / decode.median_ns.unwrap(),
+        0.5,
+        "joules of both phases",
+    );
+}
+
+#[test]
+fn an_interrupted_run_goes_on_and_ends_with_ratios_of_pairs() {
+    let bench = Bench::new(PAIR);
+    let complete = 2 + 2 * 4;
+    let told = ended(bench.go(bench.fresh(), complete, Some(2)), 130);
+    assert!(told.contains("--resume"), "{told}");
+    let before = bench.rows();
+    let taken = |rows: &[EnergyRow]| {
+        let cells = rows.iter().filter(|row| row.window == EnergyWindow::Cell);
+        cells.count()
+    };
+    assert!((2..complete).contains(&taken(&before)), "{before:?}");
+
+    ended(bench.go(bench.resumed(), complete, None), 0);
+    let rows = bench.rows();
+    assert_eq!(rows[..before.len()], before, "what was there is there");
+    let keys: BTreeSet<_> = rows
+        .iter()
+        .filter(|row| row.window == EnergyWindow::Cell)
+        .map(|row| (&row.cell, &row.pair, row.block, row.sample, row.side))
+        .collect();
+    assert_eq!(keys.len(), complete, "each window once");
+    assert_eq!(taken(&rows), complete);
+    assert_eq!(
+        rows.iter().map(|row| row.part).collect::<BTreeSet<_>>(),
+        BTreeSet::from([0, 1])
+    );
+    let run_dir = RunDir::open(&bench.out()).unwrap();
+    assert!(run_dir.cells().unwrap().iter().all(is_final));
+
+    // The joules of both sides, from blocks in which they took turns.
+    let pairs: Vec<PairRow> = run_dir.read().unwrap();
+    let ratio_of = |quantity| {
+        let mut found = pairs.iter().filter(|row| row.quantity == quantity);
+        let row = found.next().unwrap();
+        assert!(found.next().is_none());
+        row
+    };
+    let energy = ratio_of(PairQuantity::Energy);
+    assert_eq!(energy.blocks, 2);
+    let per_call = |block: u64, side: Side| {
+        let of = rows
+            .iter()
+            .filter(|row| row.side == side && row.block == block);
+        let logs: Vec<f64> = of
+            .map(|row| {
+                (WORK_W * row.window_ns.unwrap() as f64 / row.iterations.unwrap() as f64).ln()
+            })
+            .collect();
+        assert_eq!(logs.len(), 2, "a side has two windows of a block");
+        logs.iter().sum::<f64>() / 2.0
+    };
+    let logs = [0, 1].map(|block| per_call(block, Side::A) - per_call(block, Side::B));
+    let expected = f64::midpoint(logs[0], logs[1]).exp();
+    near(energy.ratio.unwrap(), expected, 0.01, "joules of a pair");
+    // At equal power that is the inverse of the speed-up.
+    assert!(ratio_of(PairQuantity::SpeedUp).ratio.unwrap() > 0.0);
+}
+
+const NO_METER: &str = r#"
+[suite]
+name = "no-meter"
+description = "One small cell"
+budget = "500ms"
+[run]
+energy = true
+[[micro]]
+workloads = ["gemv-warm"]
+kernels = ["w2a8-swar-scalar"]
+shapes = ["32x128"]
+threads = [1]
+"#;
+
+/// A `/sys` and `/proc` without any meter.
+fn no_meter() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("sys/class")).unwrap();
+    fs::create_dir_all(root.path().join("proc")).unwrap();
+    root
+}
+
+fn words_of(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn without_a_meter_cells_are_empty_and_the_report_says_why_and_what_helps() {
+    let (root, dir) = (no_meter(), tempfile::tempdir().unwrap());
+    let suite = dir.path().join("suite.toml");
+    fs::write(&suite, NO_METER).unwrap();
+    let out = dir.path().join("out");
+    let (root, suite, at) = (words_of(root.path()), words_of(&suite), words_of(&out));
+    let arguments = [
+        "run",
+        "--allow-debug",
+        "--sysfs-root",
+        &root,
+        &suite,
+        "--out",
+        &at,
+    ];
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains("no energy: "), "{told}");
+
+    let run_dir = RunDir::open(&out).unwrap();
+    let facts = run_dir.session().unwrap().energy;
+    assert!(
+        !facts.status.is_empty() && facts.status != "ok",
+        "{facts:?}"
+    );
+    assert!(
+        !facts.reason.is_empty() && !facts.remedy.is_empty(),
+        "{facts:?}"
+    );
+    let report = fs::read_to_string(out.join("report.md")).unwrap();
+    for words in [&facts.status, &facts.reason] {
+        assert!(
+            report.contains(words.as_str()),
+            "`{words}` is not in the report"
+        );
+    }
+    assert!(
+        report.contains(facts.remedy.trim_end_matches('.')),
+        "{report}"
+    );
+    for row in run_dir.summary().unwrap() {
+        let results = row.results;
+        assert_eq!(results.energy_status, facts.status);
+        assert_eq!(
+            (
+                results.energy_pkg_uj,
+                results.gross_j_per_token,
+                results.gross_w
+            ),
+            (None, None, None),
+            "never 0"
+        );
+    }
+    let rows: Vec<EnergyRow> = run_dir.read().unwrap();
+    assert!(rows.iter().all(|row| row.headline().is_none()));
+    assert!(!out.join("power.csv").exists());
+    assert!(!out.join("charts/energy.svg").exists());
+
+    // Who needs joules is told before anything is timed.
+    let other = words_of(&dir.path().join("other"));
+    common::refused(
+        [
+            "run",
+            "--allow-debug",
+            "--sysfs-root",
+            &root,
+            &suite,
+            "--out",
+            &other,
+            "--require-energy",
+        ],
+        6,
+        &["no energy meter", &facts.status, "hint: "],
+    );
+    assert!(
+        !Path::new(&other).exists(),
+        "no directory of a run that was not"
+    );
+}
