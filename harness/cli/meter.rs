@@ -3,7 +3,9 @@
 use anyhow::anyhow;
 use trit_core::{EnergyFacts, MeterChoice};
 use trit_measure::Roots;
-use trit_measure::energy::{MeterOptions, SourceChoice};
+use trit_measure::energy::{
+    EnergyStatus, External, MAX_GAP_NS, MeterOptions, NOT_MERGED, SourceChoice,
+};
 use trit_run::MachineMeter;
 
 use crate::args::{MeterArgs, SysfsArg};
@@ -48,18 +50,47 @@ impl MeterArgs {
         }
     }
 
-    /// Opens the meter, or says why there is none.
-    pub(crate) fn open(
+    /// The same for a run. It takes windows of a meter outside of the machine by their times, and reads no log meanwhile.
+    pub(crate) fn source_of_run(&self, suite: MeterChoice) -> Result<SourceChoice, Failure> {
+        match self.choice().unwrap_or(suite) {
+            MeterChoice::External => Ok(SourceChoice::Later),
+            _ => self.source(suite),
+        }
+    }
+
+    /// Opens the meter of a run. A log that is no log is told before anything is timed.
+    pub(crate) fn open_for_run(
         &self,
         suite: MeterChoice,
-        max_others: Option<f64>,
+        max_others: f64,
     ) -> Result<Result<(MachineMeter, EnergyFacts), EnergyFacts>, Failure> {
+        let source = self.source_of_run(suite)?;
+        let outside = source == SourceChoice::Later;
+        let log = self.energy_log.as_ref().filter(|_| outside);
+        if let Some(Err(error)) = log.map(|log| External::open(log, MAX_GAP_NS)) {
+            return Ok(Err(EnergyFacts {
+                status: EnergyStatus::Absent.to_string(),
+                source: MeterChoice::External.name().to_owned(),
+                reason: error.to_string(),
+                remedy: "let the meter's program write the log before the run begins".to_owned(),
+                ..EnergyFacts::default()
+            }));
+        }
         let options = MeterOptions {
-            source: self.source(suite)?,
-            max_others_share: max_others,
+            source,
+            max_others_share: Some(max_others),
             ..MeterOptions::default()
         };
-        Ok(MachineMeter::open(&self.sysfs.roots()?, &options))
+        let mut opened = MachineMeter::open(&self.sysfs.roots()?, &options);
+        if let Ok((_, facts)) = &mut opened
+            && outside
+        {
+            // Nothing is known before the log is merged.
+            EnergyStatus::Absent.name().clone_into(&mut facts.status);
+            NOT_MERGED.clone_into(&mut facts.reason);
+            "tritbench report DIR --energy-log FILE".clone_into(&mut facts.remedy);
+        }
+        Ok(opened)
     }
 }
 

@@ -1,10 +1,12 @@
 //! `tritbench report`: everything that is derived from the rows of a run, made again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use trit_core::{RunDir, RunDirError, SummaryRow};
+use trit_measure::energy::{External, ExternalError, MAX_GAP_NS};
 use trit_report::ReportError;
+use trit_run::{MergeError, merge_log};
 
 use crate::args::FormatArg;
 use crate::exit::{Exit, Failure, Outcome};
@@ -17,12 +19,18 @@ use crate::out::{Out, say};
                   Only the rows of the directory are read, so it works for runs of other machines, and for runs that were stopped.",
     after_help = "Examples:
   tritbench report runs/20260101T120000Z-host-quick
-  tritbench report results --format csv > summary.csv"
+  tritbench report results --format csv > summary.csv
+  tritbench report results --energy-log plug.csv     joules by the log of a wall plug, merged by time"
 )]
 pub(crate) struct ReportArgs {
     /// The directory of a run
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+
+    /// Fill the energy windows of the run from the log of a meter outside of the machine, by time: a CSV with times in UTC
+    /// and watts or joules
+    #[arg(long, value_name = "FILE")]
+    energy_log: Option<PathBuf>,
 
     #[command(flatten)]
     format: FormatArg,
@@ -30,6 +38,9 @@ pub(crate) struct ReportArgs {
 
 pub(crate) fn run(args: &ReportArgs) -> Outcome {
     let dir = RunDir::open(&args.dir).map_err(|error| record_failure(&error))?;
+    if let Some(log) = &args.energy_log {
+        merge(&dir, log)?;
+    }
     let (rows, charts) = write_reports(&dir)?;
     say(&format!(
         "wrote report.md, summary.csv and {} charts in {}",
@@ -38,6 +49,29 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
     ));
     Out::new().text(&trit_report::render(&rows, args.format.format.into()))?;
     Ok(Exit::Done)
+}
+
+/// Merges the log of a meter into the rows of a run.
+fn merge(dir: &RunDir, log: &Path) -> Result<(), Failure> {
+    let log = External::open(log, MAX_GAP_NS).map_err(|error| match error {
+        ExternalError::Io { .. } => Failure::failed(error),
+        error => Failure::unusable(error),
+    })?;
+    let mut session = dir.session().map_err(|error| record_failure(&error))?;
+    let merged = merge_log(dir, &mut session, &log).map_err(|error| match error {
+        MergeError::Record(error) => record_failure(&error),
+        error @ MergeError::NoWindows(_) => Failure::unusable(error),
+    })?;
+    dir.write_session(&session)
+        .map_err(|error| record_failure(&error))?;
+    say(&format!("{} energy windows are in the log", merged.filled));
+    if merged.empty > 0 {
+        say(&format!(
+            "note: {} are not, the last because: {}",
+            merged.empty, merged.reason
+        ));
+    }
+    Ok(())
 }
 
 /// Writes summary, charts and report; gives the rows and the charts.

@@ -256,12 +256,19 @@ fn open_energy(
         return Ok((facts, None));
     }
     // A list measures nothing, but a wrong flag is told all the same.
-    args.energy.meter.source(source)?;
-    args.energy.meter.sysfs.roots()?;
+    let meter = &args.energy.meter;
+    meter.source_of_run(source)?;
+    meter.sysfs.roots()?;
     if args.list {
         return Ok((EnergyFacts::default(), None));
     }
-    match args.energy.meter.open(source, Some(max_others))? {
+    let outside = meter.choice().unwrap_or(source) == MeterChoice::External;
+    if outside && meter.energy_log.is_none() && args.energy.require_energy {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "--require-energy, and the log of the outside meter is not here; hint: name it with --energy-log FILE"
+        )));
+    }
+    match meter.open_for_run(source, max_others)? {
         Ok((meter, facts)) => Ok((facts, Some(meter))),
         Err(facts) if args.energy.require_energy => Err(meter::missing(&facts)),
         Err(facts) => {
@@ -324,6 +331,7 @@ fn carry_out(
             energy: EnergyPass {
                 facts,
                 means,
+                log: args.energy.meter.energy_log.clone(),
                 required: args.energy.require_energy,
             },
         },

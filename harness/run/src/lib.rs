@@ -13,6 +13,7 @@ mod execute;
 mod host;
 mod inputs;
 mod limits;
+mod merge;
 mod meter;
 #[cfg(target_os = "linux")]
 pub mod monitor;
@@ -33,6 +34,7 @@ pub use ab::{AbOptions, AbOutcome, Extent, compare_builds};
 pub use execute::{EnergyMeans, EnergyPass, RunError, RunOptions, Timeouts, execute};
 pub use inputs::digest_bytes;
 pub use limits::measure_limits;
+pub use merge::{MergeError, Merged, merge_log};
 pub use meter::{Counts, EnergyMeter, MachineMeter, Reading, facts as energy_facts};
 pub use outcome::Outcome;
 pub use planner::{DEFAULT_BUDGET, Overrides, PlanContext, PlanError, plan};

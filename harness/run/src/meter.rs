@@ -1,6 +1,6 @@
 //! What the energy pass asks of a meter, and the meter of this machine.
 
-use trit_core::EnergyFacts;
+use trit_core::{EnergyFacts, EnergyRow};
 use trit_measure::Roots;
 use trit_measure::energy::{DomainKind, Energy, EnergyProbe, Meter, MeterOptions};
 
@@ -106,6 +106,16 @@ pub fn facts(probe: &EnergyProbe) -> EnergyFacts {
 }
 
 impl Counts {
+    /// Into a row.
+    pub(crate) fn put(self, row: &mut EnergyRow) {
+        row.pkg_uj = self.pkg_uj;
+        row.dram_uj = self.dram_uj;
+        row.psys_uj = self.psys_uj;
+        row.core_uj = self.core_uj;
+        row.uncore_uj = self.uncore_uj;
+        row.wall_uj = self.wall_uj;
+    }
+
     /// The amounts of a window or a live sample.
     pub fn of(energy: &Energy) -> Self {
         let sum = |kind: DomainKind| {
@@ -135,7 +145,11 @@ impl EnergyMeter for MachineMeter {
 
     fn tick(&mut self) -> Option<(u64, Counts)> {
         let energy = self.0.sample();
-        (energy.window_ns > 0).then(|| (energy.window_ns, Counts::of(&energy)))
+        let counts = Counts::of(&energy);
+        // A log lags behind: it is merged when the run is over.
+        let known =
+            energy.window_ns > 0 && energy.source != "external" && counts != Counts::default();
+        known.then_some((energy.window_ns, counts))
     }
 
     fn stop(&mut self) -> Reading {

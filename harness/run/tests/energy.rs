@@ -174,6 +174,7 @@ impl Run {
             energy: EnergyPass {
                 facts,
                 means: self.meter.then_some(means),
+                log: None,
                 required: self.required,
             },
         };

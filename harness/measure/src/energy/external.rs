@@ -14,6 +14,9 @@ use crate::Clock;
 /// Samples further apart than this leave a hole, unless told otherwise.
 pub const MAX_GAP_NS: u64 = 5_000_000_000;
 
+/// Why a window of a meter whose log comes later has no amount.
+pub const NOT_MERGED: &str = "the log of the meter outside of the machine is not merged yet";
+
 /// Ten samples a second for a month are less.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -458,9 +461,46 @@ impl Source for External {
     }
 }
 
+/// A meter outside of the machine whose log is not here yet: windows have their edges, UTC, and no amounts.
+#[derive(Debug)]
+pub(super) struct Later;
+
+impl Source for Later {
+    fn name(&self) -> &'static str {
+        "external"
+    }
+
+    fn domains(&self) -> &[Domain] {
+        &[]
+    }
+
+    fn values(&mut self) -> Vec<Result<u64, ReadError>> {
+        Vec::new()
+    }
+
+    fn lags(&self) -> bool {
+        true
+    }
+
+    fn window(&mut self, _: u64, _: u64) -> Option<Energy> {
+        Some(Energy::without(EnergyStatus::Absent, NOT_MERGED))
+    }
+}
+
 impl External {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What its columns are.
+    pub fn domain_names(&self) -> Vec<String> {
+        let names = self.domains.iter().map(|domain| domain.name.clone());
+        names.collect()
+    }
+
     /// The last moment that every domain has a sample of or after.
-    fn latest(&self) -> Option<u64> {
+    pub fn latest(&self) -> Option<u64> {
         let last = self.columns.iter().map(|c| Some(c.samples.last()?.unix_ns));
         last.collect::<Option<Vec<u64>>>()?.into_iter().min()
     }

@@ -52,7 +52,7 @@ mod status;
 mod window;
 
 pub use domain::{Domain, DomainKind, Quantity};
-pub use external::{External, ExternalError, MAX_GAP_NS};
+pub use external::{External, ExternalError, MAX_GAP_NS, NOT_MERGED};
 pub use hwmon::Hwmon;
 pub use meter::{
     MAX_OTHERS_SHARE, MIN_WINDOW_NS, Meter, MeterOptions, Point, SourceChoice, TICK_NS,

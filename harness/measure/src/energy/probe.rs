@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::external::MAX_GAP_NS;
+use super::external::{Later, MAX_GAP_NS, NOT_MERGED};
 use super::meter::{Fault, SourceChoice};
 use super::{EnergyStatus, External, Hwmon, Perf, Powercap, Quantity, ReadError, Source, powercap};
 use crate::machine::Virtualization;
@@ -90,6 +90,7 @@ fn candidates(roots: &Roots, choice: &SourceChoice) -> Vec<Candidate> {
             Ok(record) => Candidate::try_out(Box::new(record), false),
             Err(error) => Candidate::failed("external", EnergyStatus::Absent, error.to_string()),
         }],
+        SourceChoice::Later => vec![Candidate::later()],
     }
 }
 
@@ -123,6 +124,21 @@ impl Candidate {
 
     pub(super) fn broken(source: &str, place: &str, error: &ReadError) -> Self {
         Self::failed(source, error.status(), broken(place, error))
+    }
+
+    /// A meter that nobody can try out now.
+    fn later() -> Self {
+        let probe = SourceProbe {
+            source: Later.name().to_owned(),
+            status: EnergyStatus::Ok,
+            domains: Vec::new(),
+            method: None,
+            reason: NOT_MERGED.to_owned(),
+        };
+        Self {
+            source: Some(Box::new(Later)),
+            probe,
+        }
     }
 
     /// Reads each domain once.

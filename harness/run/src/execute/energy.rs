@@ -1,6 +1,7 @@
 //! The energy pass: cells in a loop while a meter is read, apart from the slices whose latency is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use trit_core::{
@@ -34,6 +35,8 @@ pub struct EnergyPass<'a> {
     pub facts: EnergyFacts,
     /// What to measure with; without it every row says why.
     pub means: Option<EnergyMeans<'a>>,
+    /// The log of a meter outside of the machine, which is merged when the run is over.
+    pub log: Option<PathBuf>,
     /// Whether a run without the energy of every chosen cell has failed.
     pub required: bool,
 }
@@ -77,6 +80,12 @@ impl EarlierEnergy {
     }
 }
 
+/// Whether one of these cells has no window with an amount.
+pub(super) fn lacks(dir: &RunDir, cells: &[String]) -> Result<bool, RunDirError> {
+    let measured = EarlierEnergy::read(dir)?.measured;
+    Ok(cells.iter().any(|cell| !measured.contains(cell)))
+}
+
 /// Something that gets windows.
 #[derive(Clone, Debug)]
 enum Target {
@@ -93,10 +102,10 @@ pub(super) struct Energy<'a> {
     power: Option<Appender<PowerRow>>,
     earlier: EarlierEnergy,
     pairings: BTreeMap<usize, Pairing>,
-    /// Power of the idle window before.
+    /// Whether this part of the session has an idle window before.
+    rested: bool,
+    /// Its power, where that is known.
     idle_w: Option<f64>,
-    /// Cells of which an amount was recorded, in this part or an earlier one.
-    measured: BTreeSet<String>,
     start_ns: u64,
     spent_ns: u64,
 }
@@ -129,8 +138,8 @@ impl<'a> Energy<'a> {
             rows: dir.append()?,
             power,
             pairings: BTreeMap::new(),
+            rested: false,
             idle_w: None,
-            measured: earlier.measured.clone(),
             earlier,
             start_ns,
             spent_ns: 0,
@@ -215,20 +224,16 @@ impl<'a> Energy<'a> {
         self.rows.rows(&rows)
     }
 
-    /// Whether energy was required and a cell that was chosen and is right has none.
-    pub(super) fn missing(&self, plan: &Plan, ok: impl Fn(&str) -> bool) -> bool {
-        if !self.pass.required {
-            return false;
-        }
-        let sides = plan
-            .energy
+    /// The cells that were chosen and are right.
+    pub(super) fn wanted(&self, plan: &Plan, ok: impl Fn(&str) -> bool) -> Vec<String> {
+        let sides = self
+            .plan
             .pairs
             .iter()
             .filter_map(|at| plan.pairs.get(*at))
             .flat_map(|pair| [&pair.a, &pair.b]);
-        let mut chosen = plan.energy.cells.iter().chain(sides);
-        self.pass.means.is_none()
-            || chosen.any(|cell| ok(cell) && !self.measured.contains(cell.as_str()))
+        let chosen = self.plan.cells.iter().chain(sides);
+        chosen.filter(|cell| ok(cell)).cloned().collect()
     }
 
     /// The workers that the pass needs in a wave, by the keys of their benches.
@@ -274,19 +279,12 @@ impl<'a> Energy<'a> {
     /// The amounts and the circumstances of a window as a row.
     fn row(&self, taken: &Taken) -> EnergyRow {
         let reading = &taken.reading;
-        let counts = reading.counts;
-        EnergyRow {
+        let mut row = EnergyRow {
             part: self.part,
             start_ns: Some(taken.start_ns.saturating_sub(self.start_ns)),
             start_unix_ns: Some(reading.start_unix_ns),
             end_unix_ns: Some(reading.end_unix_ns),
             window_ns: Some(reading.window_ns),
-            pkg_uj: counts.pkg_uj,
-            dram_uj: counts.dram_uj,
-            psys_uj: counts.psys_uj,
-            core_uj: counts.core_uj,
-            uncore_uj: counts.uncore_uj,
-            wall_uj: counts.wall_uj,
             others_cpu_share: reading.others_cpu_share,
             user_ns: taken.sample.as_ref().and_then(|sample| sample.user_ns),
             system_ns: taken.sample.as_ref().and_then(|sample| sample.system_ns),
@@ -296,7 +294,9 @@ impl<'a> Energy<'a> {
             domains: self.pass.facts.domains.join(" "),
             mirrored_dies: if reading.mirrored_dies { "yes" } else { "" }.to_owned(),
             ..EnergyRow::default()
-        }
+        };
+        reading.counts.put(&mut row);
+        row
     }
 }
 
@@ -387,7 +387,7 @@ impl Master<'_> {
     pub(super) fn idle_window(&mut self, plan: &Plan, which: EnergyWindow) -> Result<(), Trouble> {
         let before = which == EnergyWindow::IdleBefore;
         // The window after belongs to the one before: a part of the session has both, or none.
-        if (before && !self.energy_left(plan)) || (!before && self.energy.idle_w.is_none()) {
+        if (before && !self.energy_left(plan)) || (!before && !self.energy.rested) {
             return Ok(());
         }
         self.progress.working("idle power", self.fraction());
@@ -416,6 +416,7 @@ impl Master<'_> {
         };
         self.energy.spent_ns += self.options.clock.now_ns().saturating_sub(start_ns);
         if before {
+            self.energy.rested = true;
             self.energy.idle_w = taken.reading.watts();
         }
         let mut row = self.energy.row(&taken);
@@ -600,9 +601,6 @@ impl Master<'_> {
     /// The row of a window of a cell.
     fn cell_row(&mut self, id: &str, taken: &Taken) -> Result<EnergyRow, Trouble> {
         let tokens_per_call = tokens_per_call(&self.state(id)?.row);
-        if taken.reading.counts.headline().is_some() {
-            self.energy.measured.insert(id.to_owned());
-        }
         let iterations = taken.sample.as_ref().map(|sample| sample.iterations);
         Ok(EnergyRow {
             cell: id.to_owned(),

@@ -173,9 +173,9 @@ impl<'a> Master<'a> {
         self.energy.facts()
     }
 
-    /// Whether energy was required and a cell that counts has none.
-    pub(super) fn energy_missing(&self, plan: &Plan) -> bool {
-        self.energy.missing(plan, |id| self.may_count(id))
+    /// The cells that are to have energy.
+    pub(super) fn energy_wanted(&self, plan: &Plan) -> Vec<String> {
+        self.energy.wanted(plan, |id| self.may_count(id))
     }
 
     /// Time that windows and idle windows have taken.

@@ -6,14 +6,17 @@ mod master;
 pub(crate) mod verify;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use trit_core::{
-    Cell, EnergyWindow, Measurement, NOT_MEASURED, Plan, PlannedPair, Rng, RunDir, RunDirError,
-    SESSION_FILE, Session, Station, Status, TokenRow, UNFINISHED, is_final,
+    Cell, EnergyRow, EnergyWindow, Measurement, NOT_MEASURED, Plan, PlannedPair, Rng, RunDir,
+    RunDirError, SESSION_FILE, Session, Station, Status, TokenRow, UNFINISHED, is_final,
 };
 use trit_measure::Clock;
+use trit_measure::energy::{EnergyStatus, External, MAX_GAP_NS};
 
+use crate::merge::{MergeError, merge_log};
 use crate::outcome::Outcome;
 use crate::process::WorkerCommand;
 use crate::progress::Progress;
@@ -110,6 +113,8 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
     let earlier = earlier.unwrap_or_default();
     let plan = session.plan.clone();
     let deadline = options.clock.now_ns().saturating_add(plan.budget_ns);
+    let (log, required) = (options.energy.log.clone(), options.energy.required);
+    let wait = options.energy.means.as_ref().map(|means| means.wait);
     let mut master = Master::new(options, &plan, &earlier, session.resumed, progress)?;
     let interrupted = match run_waves(&mut master, &plan, &earlier, deadline) {
         // A stop became a row where it happened.
@@ -120,9 +125,13 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
     master.close();
     session.probes.extend(master.take_probes());
     session.energy = master.energy_facts();
-    let energy_missing = master.energy_missing(&plan);
+    let wanted = master.energy_wanted(&plan);
     let unusable_content = master.unusable_content();
     drop(master);
+    if let (Some(log), Some(wait), false) = (log, wait, interrupted) {
+        merge_at_end(&dir, &mut session, &log, wait)?;
+    }
+    let energy_missing = required && (wait.is_none() || energy::lacks(&dir, &wanted)?);
     dir.write_session(&session)?;
     Ok(Outcome {
         cells: dir.cells()?,
@@ -131,6 +140,46 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
         unusable_content,
         energy_missing,
     })
+}
+
+/// Merges the log of a meter outside of the machine. It may be some seconds late.
+fn merge_at_end(
+    dir: &RunDir,
+    session: &mut Session,
+    log: &Path,
+    wait: &dyn Fn(Duration),
+) -> Result<(), RunDirError> {
+    const STEP: Duration = Duration::from_millis(100);
+    let last = dir
+        .read::<EnergyRow>()?
+        .iter()
+        .filter_map(|row| row.end_unix_ns)
+        .max();
+    let opened = External::open(log, MAX_GAP_NS).and_then(|mut log| {
+        let mut left = Duration::from_nanos(MAX_GAP_NS);
+        while log.latest() < last && !left.is_zero() {
+            wait(STEP);
+            left = left.saturating_sub(STEP);
+            log.refresh()?;
+        }
+        Ok(log)
+    });
+    let why = match opened {
+        Ok(log) => match merge_log(dir, session, &log) {
+            // Windows that stayed empty say why; there is none where no cell was right.
+            Ok(_) | Err(MergeError::NoWindows(_)) => return Ok(()),
+            Err(MergeError::Record(error)) => return Err(error),
+        },
+        Err(error) => error.to_string(),
+    };
+    // The run is not lost for that: the log can be mended and merged again.
+    session.energy.status = EnergyStatus::Absent.to_string();
+    session.energy.reason = why;
+    session.energy.remedy = format!(
+        "tritbench report {} --energy-log FILE",
+        dir.path().display()
+    );
+    Ok(())
 }
 
 /// Everything that is measured, in its order: idle power, wave after wave, idle power again.
