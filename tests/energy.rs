@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,7 @@ use trit_core::{
     is_final,
 };
 use trit_measure::energy::fake::{self, FakeDomain, FakeTree};
+use trit_measure::{Clock, MonotonicClock};
 use trit_stats::hodges_lehmann;
 
 /// Watts of the packages at rest and at work, of memory, and of the platform, which contains the packages.
@@ -40,7 +42,7 @@ energy = true
 [energy]
 source = "powercap"
 window = "2s"
-windows = 3
+windows = 2
 idle = "1s"
 
 [[generate]]
@@ -191,7 +193,7 @@ fn injected(windows: &[&EnergyRow], watts: f64) -> f64 {
 #[test]
 fn the_report_has_the_joules_that_were_injected() {
     let bench = Bench::new(WHOLE_MODEL);
-    ended(bench.go(bench.fresh(), 6, None), 0);
+    ended(bench.go(bench.fresh(), 4, None), 0);
     let run_dir = RunDir::open(&bench.out()).unwrap();
     let rows = bench.rows();
 
@@ -202,7 +204,7 @@ fn the_report_has_the_joules_that_were_injected() {
         let (cell, results) = (&row.cell, &row.results);
         let id = cell.cell.as_str();
         let windows = windows(&rows, id);
-        assert_eq!(windows.len(), 3, "{id}");
+        assert_eq!(windows.len(), 2, "{id}");
         for window in &windows {
             assert_eq!(window.status, "ok", "{id}: {}", window.reason);
             let (time_ns, window_ns) = (window.time_ns.unwrap(), window.window_ns.unwrap());
@@ -353,12 +355,134 @@ description = "One small cell"
 budget = "500ms"
 [run]
 energy = true
+[energy]
+window = "1s"
+windows = 1
+idle = "1s"
 [[micro]]
 workloads = ["gemv-warm"]
 kernels = ["w2a8-swar-scalar"]
 shapes = ["32x128"]
 threads = [1]
 "#;
+
+/// The log of a plug from a minute ago until ten minutes from now, five samples a second, whose power grows by a tenth of a watt
+/// a second.
+fn plug(path: &Path) -> u64 {
+    let start_ms = MonotonicClock.unix_ns() / 1_000_000 - 60_000;
+    let mut text = "unix_ms,watts\n".to_owned();
+    for sample in 0..660 * 5u32 {
+        let watts = 20.0 + 0.02 * f64::from(sample);
+        writeln!(text, "{},{watts}", start_ms + 200 * u64::from(sample)).unwrap();
+    }
+    fs::write(path, text).unwrap();
+    start_ms * 1_000_000
+}
+
+/// Microjoules at that plug.
+fn plugged(row: &EnergyRow, start_ns: u64) -> f64 {
+    let seconds = |at: Option<u64>| (at.unwrap() - start_ns) as f64 / 1e9;
+    let (from, to) = (seconds(row.start_unix_ns), seconds(row.end_unix_ns));
+    (20.0 + 0.1 * f64::midpoint(from, to)) * (to - from) * 1e6
+}
+
+#[test]
+fn the_log_of_a_plug_is_merged_by_time_at_the_end_or_later() {
+    let (root, dir) = (no_meter(), tempfile::tempdir().unwrap());
+    let suite = dir.path().join("suite.toml");
+    fs::write(&suite, NO_METER).unwrap();
+    let log = dir.path().join("plug.csv");
+    let start_ns = plug(&log);
+    let (root, suite, log) = (words_of(root.path()), words_of(&suite), words_of(&log));
+    let common = ["run", "--allow-debug", "--sysfs-root", &root, &suite];
+    let check = |out: &Path| {
+        let run_dir = RunDir::open(out).unwrap();
+        let rows: Vec<EnergyRow> = run_dir.read().unwrap();
+        assert_eq!(rows.len(), 3, "two idle windows and one of the cell");
+        for row in &rows {
+            let uj = row.wall_uj.unwrap() as f64;
+            near(uj, plugged(row, start_ns), 1e-6, "joules at the plug");
+            assert_eq!(
+                (row.pkg_uj, row.psys_uj),
+                (None, None),
+                "a plug is no package"
+            );
+        }
+        let summary = run_dir.summary().unwrap();
+        let results = &summary[0].results;
+        assert_eq!(
+            (
+                results.energy_domain.as_str(),
+                results.energy_source.as_str()
+            ),
+            ("wall", "external")
+        );
+        let cell = windows(&rows, &summary[0].cell.cell);
+        let joules = cell[0].wall_uj.unwrap() as f64 / 1e6 / cell[0].tokens.unwrap() as f64;
+        near(results.gross_j_per_token.unwrap(), joules, 1e-9, "J/token");
+        assert_eq!(run_dir.session().unwrap().energy.status, "ok");
+    };
+
+    // The log is there while the run goes on.
+    let out = dir.path().join("live");
+    let mut command = tritbench(common);
+    command.args(["--require-energy", "--energy-log", &log, "--out"]);
+    let output = command.arg(&out).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    check(&out);
+
+    // The log comes from elsewhere when the run is over.
+    let out = dir.path().join("later");
+    let mut command = tritbench(common);
+    command.args(["--energy-source", "external", "--out"]);
+    let output = command.arg(&out).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run_dir = RunDir::open(&out).unwrap();
+    let rows: Vec<EnergyRow> = run_dir.read().unwrap();
+    assert!(rows.iter().all(|row| row.headline().is_none()));
+    let report = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("report DIR --energy-log FILE"), "{report}");
+    let merged = run([
+        "report",
+        out.to_str().unwrap(),
+        "--energy-log",
+        &log,
+        "--format",
+        "csv",
+    ]);
+    assert_eq!(merged.status.code(), Some(0), "{}", stderr(&merged));
+    assert!(stderr(&merged).contains("3 energy windows are in the log"));
+    check(&out);
+}
+
+#[test]
+fn a_log_that_is_none_is_told() {
+    let (root, dir) = (no_meter(), tempfile::tempdir().unwrap());
+    let suite = dir.path().join("suite.toml");
+    fs::write(&suite, NO_METER).unwrap();
+    let log = dir.path().join("plug.csv");
+    fs::write(&log, "time;power\n1;2\n").unwrap();
+    let (root, suite, log) = (words_of(root.path()), words_of(&suite), words_of(&log));
+    let with = |more: &[&str], code, words: &[&str]| {
+        let common = ["run", "--allow-debug", "--sysfs-root", &root, &suite];
+        common::refused(common.iter().chain(more), code, words);
+    };
+    with(
+        &["--require-energy", "--energy-log", &log],
+        6,
+        &["plug.csv", "line 1", "hint: "],
+    );
+    with(
+        &["--require-energy", "--energy-source", "external"],
+        2,
+        &["--energy-log FILE"],
+    );
+    with(
+        &["--energy-source", "powercap", "--energy-log", &log],
+        2,
+        &["--energy-log", "powercap"],
+    );
+}
 
 /// A `/sys` and `/proc` without any meter.
 fn no_meter() -> TempDir {
