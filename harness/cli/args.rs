@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use trit_core::{EnergyMode, Generate, MeterChoice, ThreadCount};
-use trit_engine::file::{FileOptions, I2sForm, ScaleRule};
+use trit_engine::file::{FileOptions, I2sForm, ScaleRule, TlTiles};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -88,6 +88,11 @@ pub(crate) struct FileArgs {
     /// Which way the stored scales of packed safetensors go [default: what the configuration implies]
     #[arg(long, value_name = "RULE", value_parser = ["multiply", "divide"])]
     scale_rule: Option<String>,
+
+    /// Tile sizes that TL1 and TL2 tensors were made with, as in the `kernel_config.ini` of bitnet.cpp: ROWSxK=BM/BK/bm, one for
+    /// each shape, with commas between them [default: bitnet.cpp's presets, for the shapes that have one]
+    #[arg(long, value_name = "LIST")]
+    tl_tiles: Option<TlTiles>,
 }
 
 impl FileArgs {
@@ -106,6 +111,7 @@ impl FileArgs {
                     ScaleRule::Divide
                 }
             }),
+            tl_tiles: self.tl_tiles.unwrap_or_default(),
         }
     }
 }

@@ -7,7 +7,10 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::{FFN, Gguf, HIDDEN, Hf, KV, TQ1, TQ2, Value, peak_address_space, read_all};
+use common::{
+    FFN, Gguf, HIDDEN, Hf, IQ1_BN, IQ2_BN, IQ2_BN_R4, KV, TL1, TL2, TQ1, TQ2, Value,
+    peak_address_space, read_all, tl,
+};
 use trit_engine::file::{Checkpoint, FileError, FileOptions, I2sForm};
 
 const DEFAULT: u64 = 2_000;
@@ -172,12 +175,29 @@ fn tq(type_id: u32, block: usize) -> Vec<u8> {
     gguf.bytes()
 }
 
+/// A tiny model whose down projection has another type.
+fn down(type_id: u32, data: Vec<u8>) -> Vec<u8> {
+    let mut gguf = Gguf::tiny();
+    let tensor = gguf.tensor("ffn_down");
+    (tensor.type_id, tensor.data) = (type_id, data);
+    gguf.bytes()
+}
+
 fn bases() -> Vec<Base> {
     let x86 = FileOptions::default();
     let arm = FileOptions {
         i2s: I2sForm::Arm,
         ..x86
     };
+    let tiled = |tiles: &str| FileOptions {
+        tl_tiles: tiles.parse().expect("a list of tiles"),
+        ..x86
+    };
+    let iq1 = [vec![0, 0x38], vec![7; FFN / 64 * 13]]
+        .concat()
+        .repeat(HIDDEN);
+    let scales = 0.5f32.to_le_bytes().repeat(4);
+    let iq2_r4 = [scales, vec![0x45; FFN]].concat().repeat(HIDDEN / 4);
     let mut llama = Gguf::tiny().rename("llama");
     llama.remove("sub_norm");
     let tensor = llama.tensor("attn_k");
@@ -196,6 +216,11 @@ fn bases() -> Vec<Base> {
         Base::Gguf(tq(TQ1, 54), x86),
         Base::Gguf(tq(TQ2, 66), x86),
         Base::Gguf(llama.bytes(), x86),
+        Base::Gguf(down(IQ1_BN, iq1), x86),
+        Base::Gguf(down(IQ2_BN, common::iq2(HIDDEN, FFN, 0.5)), x86),
+        Base::Gguf(down(IQ2_BN_R4, iq2_r4), x86),
+        Base::Gguf(down(TL1, tl(TL1, 0x35, 0.5)), tiled("128x256=64/128/32")),
+        Base::Gguf(down(TL2, tl(TL2, 0x35, 0.5)), tiled("128x256=64/96")),
         Base::Hf(packed.config_text(), packed.bytes()),
         Base::Hf(masters.config_text(), masters.bytes()),
     ]

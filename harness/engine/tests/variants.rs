@@ -3,7 +3,8 @@
 mod common;
 
 use common::{
-    F16, F32, FFN, Gguf, HIDDEN, Hf, KV, TQ1, TQ2, VOCAB, Value, f32s, read_all, tq2, weight,
+    F16, F32, FFN, Gguf, HIDDEN, Hf, IQ1_BN, IQ2_BN, IQ2_BN_R4, KV, TL1, TL2, TQ1, TQ2, VOCAB,
+    Value, f32s, iq2, read_all, tl, tq2, weight,
 };
 use serde_json::json;
 use trit_engine::file::{
@@ -50,6 +51,66 @@ fn every_linear_of_both_containers_is_the_same_pattern() {
     }
     assert_eq!(hf.config().stop, [2, 4]);
     assert_eq!((gguf.config().bos, gguf.config().add_bos), (Some(3), true));
+}
+
+#[test]
+fn linears_of_ik_llama_give_the_codes_and_the_scale_of_their_rows() {
+    let mut gguf = Gguf::tiny();
+    let tensor = gguf.tensor("ffn_down");
+    tensor.type_id = IQ2_BN;
+    tensor.data = iq2(HIDDEN, FFN, 0.5);
+    let model = open(&gguf);
+    assert!(codes(&model, Linear::Down) == weights(HIDDEN, FFN));
+    assert_eq!(scale(&model, Linear::Down), LinearScale::Multiply(0.5));
+    assert_eq!(
+        model
+            .tensors()
+            .iter()
+            .filter(|tensor| tensor.dtype == "IQ2_BN")
+            .count(),
+        1
+    );
+    // Bytes of 0b10_10_10_10 are ones in every place; rows of four come in one piece, with their scales first.
+    let tensor = gguf.tensor("ffn_down");
+    tensor.type_id = IQ2_BN_R4;
+    let scales = 0.25f32.to_le_bytes().repeat(4);
+    tensor.data = [scales, vec![0xaa; FFN]].concat().repeat(HIDDEN / 4);
+    let model = open(&gguf);
+    assert!(codes(&model, Linear::Down).iter().all(|w| *w == 1));
+    assert_eq!(scale(&model, Linear::Down), LinearScale::Multiply(0.25));
+    // Bytes of 0 are digits of 0.
+    let tensor = gguf.tensor("ffn_down");
+    tensor.type_id = IQ1_BN;
+    let row = [vec![0, 0x38], vec![0; FFN / 64 * 13]].concat();
+    tensor.data = row.repeat(HIDDEN);
+    let model = open(&gguf);
+    assert!(codes(&model, Linear::Down).iter().all(|w| *w == -1));
+    assert_eq!(scale(&model, Linear::Down), LinearScale::Multiply(0.5));
+}
+
+#[test]
+fn look_up_types_are_read_with_the_tiles_that_are_asked_for() {
+    for (type_id, file_type, tiles, want) in [
+        // Nibbles 8 and 0: 1, 1, −1, −1.
+        (TL1, 38, "128x256=64/128/32", [1, 1, -1, -1].as_slice()),
+        (TL1, 38, "128x256=128/64/64", &[1, 1, -1, -1]),
+        // No column is in a tile of 288, all are pairs.
+        (TL2, 39, "128x256=64/288", &[1, 1, -1, -1]),
+    ] {
+        let mut gguf = Gguf::tiny();
+        gguf.set("general.file_type", Value::U32(file_type));
+        let tensor = gguf.tensor("ffn_down");
+        tensor.type_id = type_id;
+        tensor.data = tl(type_id, 0x80, 0.5);
+        let options = FileOptions {
+            tl_tiles: tiles.parse().unwrap(),
+            ..FileOptions::default()
+        };
+        let model = Checkpoint::from_gguf_bytes("m.gguf", gguf.bytes(), &options).unwrap();
+        let got = codes(&model, Linear::Down);
+        assert!(got.chunks(4).all(|four| four == want), "{tiles}");
+        assert_eq!(scale(&model, Linear::Down), LinearScale::Multiply(0.5));
+    }
 }
 
 #[test]

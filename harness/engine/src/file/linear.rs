@@ -8,7 +8,7 @@ use trit_kernel::{ABSMAX_FLOOR, ByteOwner};
 use super::bytes::Bytes;
 use super::error::{FileError, FileName};
 use super::float::FloatType;
-use super::ternary;
+use super::ternary::{self, tl::TlTile};
 
 /// How integer sums become real: with `s_a = 127 / max|x|` the activation scale of the token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +32,16 @@ pub(crate) enum Codes {
     Tq1(Bytes),
     /// `TQ2_0` blocks.
     Tq2(Bytes),
+    /// `IQ1_BN` rows.
+    Iq1Bn(Bytes),
+    /// `IQ2_BN` rows.
+    Iq2Bn(Bytes),
+    /// `IQ2_BN_R4`, four rows at a time.
+    Iq2BnR4(Bytes),
+    /// `TL1` without its tail.
+    Tl1 { bytes: Bytes, tile: TlTile },
+    /// `TL2` without its tail.
+    Tl2 { bytes: Bytes, tile: TlTile },
     /// Floats, quantized on the way: `clamp(round_half_even(w · factor), −1, 1)`.
     Float {
         dtype: FloatType,
@@ -129,6 +139,11 @@ impl LinearSource {
             | Codes::HfPacked(bytes)
             | Codes::Tq1(bytes)
             | Codes::Tq2(bytes)
+            | Codes::Iq1Bn(bytes)
+            | Codes::Iq2Bn(bytes)
+            | Codes::Iq2BnR4(bytes)
+            | Codes::Tl1 { bytes, .. }
+            | Codes::Tl2 { bytes, .. }
             | Codes::Float { bytes, .. } => bytes.release(),
             Codes::Synthetic(_) => {}
         }

@@ -31,6 +31,7 @@ pub use gguf::HeaderWriter as GgufHeader;
 pub use gguf::type_id as gguf_type;
 pub use gguf::{norm_name as gguf_norm_name, stem as gguf_stem};
 pub use linear::{LinearScale, LinearSource};
+pub use ternary::tl::{TlTile, TlTileError, TlTiles};
 pub use tokenizer::{TokenizerSource, token_type};
 
 pub(crate) use bytes::Bytes;
@@ -115,6 +116,8 @@ pub struct FileOptions {
     pub i2s: I2sForm,
     /// Overrides the scale rule that a Hugging Face configuration implies.
     pub scale_rule: Option<ScaleRule>,
+    /// Tile sizes of `TL1` and `TL2` tensors, where bitnet.cpp's presets do not know the shape or are not what was used.
+    pub tl_tiles: TlTiles,
 }
 
 /// What the bytes of a tensor are for.

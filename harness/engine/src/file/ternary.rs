@@ -7,13 +7,16 @@ use half::f16;
 use super::float::FloatType;
 use super::linear::Codes;
 
+pub(crate) mod iq_bn;
+pub(crate) mod tl;
+
 /// Elements of a TQ block.
 pub(crate) const TQ_BLOCK: usize = 256;
 /// Bytes of a `TQ1_0` block: 48 bytes of five digits, 4 of four, an f16 scale.
 pub(crate) const TQ1_BYTES: usize = 54;
 /// Bytes of a `TQ2_0` block: 64 bytes of four codes, an f16 scale.
 pub(crate) const TQ2_BYTES: usize = 66;
-/// Bytes behind the codes of an `I2_S` tensor: an f32 scale and 28 unused ones.
+/// Bytes behind the codes of an `I2_S`, `TL1` or `TL2` tensor: an f32 scale and 28 unused ones.
 pub(crate) const I2S_TAIL: usize = 32;
 
 /// Writes row `row` of a matrix of `rows` rows. The error is the first column whose code means nothing.
@@ -56,6 +59,11 @@ pub(crate) fn read_row(
                 }
             }
         }
+        Codes::Iq1Bn(bytes) => iq_bn::iq1_row(bytes.get(), row, out),
+        Codes::Iq2Bn(bytes) => iq_bn::iq2_row(bytes.get(), row, out),
+        Codes::Iq2BnR4(bytes) => iq_bn::iq2_r4_row(bytes.get(), row, out),
+        Codes::Tl1 { bytes, tile } => tl::tl1_row(bytes.get(), tile, row, out),
+        Codes::Tl2 { bytes, tile } => tl::tl2_row(bytes.get(), tile, row, out),
         Codes::Float {
             dtype,
             bytes,
@@ -138,27 +146,34 @@ fn tq2_block(block: &[u8], out: &mut [i8]) {
     }
 }
 
-/// The one scale of a TQ matrix: all blocks whose scale is not zero must share it, because integer sums over a row cannot
-/// carry more than one. Blocks of scale zero are weights of zero.
+/// The one scale of a TQ matrix, whose blocks carry one each.
 pub(crate) fn tq_scale(bytes: &[u8], block_bytes: usize) -> Result<f32, String> {
-    let mut scale: Option<f16> = None;
-    for (index, block) in bytes.chunks_exact(block_bytes).enumerate() {
-        let d = block_scale(block);
+    let scales = bytes.chunks_exact(block_bytes);
+    one_scale(scales.map(|block| block_scale(block).to_f32()), "block")
+}
+
+/// The one scale of a matrix whose blocks or rows (`part`) carry one each: all that are not zero must agree, because integer
+/// sums over a row cannot carry more than one, and kernels scale whole matrices. Parts of scale zero are weights of zero.
+pub(crate) fn one_scale(scales: impl Iterator<Item = f32>, part: &str) -> Result<f32, String> {
+    let mut scale: Option<f32> = None;
+    for (index, d) in scales.enumerate() {
         if !d.is_finite() {
-            return Err(format!("the scale of block {index} is {d}"));
+            return Err(format!("the scale of {part} {index} is {d}"));
         }
+        // To the bit; zeros of both signs are zeros.
+        let zero = d.abs().to_bits() == 0;
         match scale {
-            None if d != f16::ZERO => scale = Some(d),
-            Some(first) if d != f16::ZERO && d != first => {
+            None if !zero => scale = Some(d),
+            Some(first) if !zero && d.to_bits() != first.to_bits() => {
                 return Err(format!(
-                    "its blocks have different scales ({first}, and {d} in block {index}), which one scale a matrix cannot express"
+                    "its {part}s have different scales ({first}, and {d} in {part} {index}), which one scale a matrix cannot express"
                 ));
             }
             _ => {}
         }
     }
     // A matrix of zeros: any scale gives the same result.
-    Ok(scale.map_or(1.0, f16::to_f32))
+    Ok(scale.unwrap_or(1.0))
 }
 
 fn block_scale(block: &[u8]) -> f16 {

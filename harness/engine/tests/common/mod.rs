@@ -109,10 +109,41 @@ pub(crate) const F16: u32 = 1;
 pub(crate) const TQ1: u32 = 34;
 pub(crate) const TQ2: u32 = 35;
 pub(crate) const I2S: u32 = 36;
+pub(crate) const TL1: u32 = 38;
+pub(crate) const TL2: u32 = 39;
+pub(crate) const IQ1_BN: u32 = 134;
+pub(crate) const IQ2_BN: u32 = 135;
+pub(crate) const IQ2_BN_R4: u32 = 335;
 
 /// The weight at a place: any pattern with all three values that is not the same in every row.
 pub(crate) fn weight(r: usize, c: usize) -> i8 {
     ((31 * r + 17 * c + (r * c) % 7) % 3) as i8 - 1
+}
+
+/// `IQ2_BN`: a scale and blocks of 64 in each row.
+pub(crate) fn iq2(rows: usize, k: usize, scale: f32) -> Vec<u8> {
+    let mut out = Vec::new();
+    for r in 0..rows {
+        out.extend(scale.to_le_bytes());
+        for at in (0..k).step_by(64) {
+            out.extend((0..16).map(|j| {
+                (0..4).fold(0u8, |byte, l| {
+                    byte | ((weight(r, at + j + 16 * l) + 1) as u8) << (2 * l)
+                })
+            }));
+        }
+    }
+    out
+}
+
+/// `TL1` or `TL2` of the down projection in bytes `byte`, and a scale.
+pub(crate) fn tl(type_id: u32, byte: u8, scale: f32) -> Vec<u8> {
+    // Both formats take the same here: `TL2` has no columns but the 256 that ggml counts as pairs.
+    assert!(type_id == TL1 || type_id == TL2);
+    let mut out = vec![byte; HIDDEN * FFN / 4];
+    out.extend(scale.to_le_bytes());
+    out.extend([0; 28]);
+    out
 }
 
 pub(crate) fn i2s(rows: usize, k: usize, scale: f32) -> Vec<u8> {

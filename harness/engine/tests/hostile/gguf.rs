@@ -1,7 +1,10 @@
 //! GGUF files that must be refused.
 
 use super::Cases;
-use super::common::{self, F16, FFN, Gguf, HIDDEN, I2S, KV, TQ2, VOCAB, Value, tq2};
+use super::common::{
+    self, F16, FFN, Gguf, HIDDEN, I2S, IQ1_BN, IQ2_BN, IQ2_BN_R4, KV, TL1, TL2, TQ2, VOCAB, Value,
+    iq2, tl, tq2,
+};
 
 const EPS: &str = "attention.layer_norm_rms_epsilon";
 const DOWN: &str = "blk.0.ffn_down.weight";
@@ -189,10 +192,60 @@ pub(crate) fn cases(cases: &mut Cases) {
     cases.gguf("an unknown type", &[DOWN, "unknown type 4711"], |g| {
         g.tensor(DOWN).type_id = 4711;
     });
-    cases.gguf("a type that is not read", &[DOWN, "TL2", "hint"], |g| {
-        g.set("general.file_type", Value::U32(39));
-        g.tensor(DOWN).type_id = 39;
+    cases.gguf("a type that is not read", &[DOWN, "MXFP4", "hint"], |g| {
+        let tensor = g.tensor(DOWN);
+        tensor.type_id = TL2;
+        tensor.data = vec![0; HIDDEN * FFN / 32 * 17];
     });
+    for (what, type_id, file_type) in [
+        ("TL1 of a shape that nobody tiled", TL1, 38),
+        ("TL2 of a shape that nobody tiled", TL2, 39),
+    ] {
+        cases.gguf(
+            what,
+            &[DOWN, "128 x 256", "--tl-tiles 128x256=BM/BK/bm"],
+            |g| {
+                g.set("general.file_type", Value::U32(file_type));
+                let tensor = g.tensor(DOWN);
+                tensor.type_id = type_id;
+                tensor.data = tl(type_id, 0, 0.5);
+            },
+        );
+    }
+    cases.gguf("TL2 that is too narrow", &["ffn_up", "at least 256"], |g| {
+        g.set("general.file_type", Value::U32(39));
+        g.tensor("ffn_up").type_id = TL2;
+    });
+    cases.gguf("TL1 without room", &[DOWN, "TL1", "only"], |g| {
+        let tensor = g.tensor(DOWN);
+        tensor.type_id = TL1;
+        tensor.data = tl(TL1, 0, 0.5);
+        tensor.data.truncate(4096);
+    });
+    cases.gguf(
+        "rows of IQ2_BN with different scales",
+        &[DOWN, "0.5, and 0.25 in row 3"],
+        |g| {
+            let tensor = g.tensor(DOWN);
+            tensor.type_id = IQ2_BN;
+            tensor.data = iq2(HIDDEN, FFN, 0.5);
+            let row = 4 + FFN / 4;
+            tensor.data[3 * row..3 * row + 4].copy_from_slice(&0.25f32.to_le_bytes());
+        },
+    );
+    cases.gguf("IQ1_BN without room", &[DOWN, "IQ1_BN", "only"], |g| {
+        let tensor = g.tensor(DOWN);
+        tensor.type_id = IQ1_BN;
+        tensor.data = vec![0; HIDDEN * (2 + FFN / 64 * 13) - 32];
+    });
+    cases.gguf(
+        "IQ2_BN_R4 with rows left over",
+        &["token_embd", "whole groups of 4"],
+        |g| {
+            let tensor = g.tensor("token_embd");
+            tensor.type_id = IQ2_BN_R4;
+        },
+    );
     cases.gguf(
         "rows that are no whole blocks",
         &["ffn_sub_norm", "whole blocks"],

@@ -12,7 +12,8 @@ pub use write::HeaderWriter;
 
 use super::config::MAX_VOCAB;
 use super::float::FloatType;
-use super::ternary::{self, I2S_TAIL, TQ_BLOCK, TQ1_BYTES, TQ2_BYTES};
+use super::ternary::tl::{Tl, TlTile};
+use super::ternary::{self, I2S_TAIL, TQ_BLOCK, TQ1_BYTES, TQ2_BYTES, iq_bn};
 use super::{
     Activation, Backend, Bytes, Checkpoint, Codes, Config, Field, FileError, FileName, FileOptions,
     FloatMatrix, I2sForm, Linear, LinearScale, LinearSource, Norm, RawConfig, Role, TensorInfo,
@@ -334,8 +335,11 @@ impl Gguf {
             }
             for linear in Linear::ALL {
                 let tensor = self.linear_tensor(layer, linear)?.1;
-                if tensor.dtype == TensorType::I2S {
-                    self.i2s_scale(layer, linear)?;
+                if matches!(
+                    tensor.dtype,
+                    TensorType::I2S | TensorType::Tl1 | TensorType::Tl2
+                ) {
+                    self.tail_scale(layer, linear)?;
                 }
                 self.extra_scale(layer, linear)?;
             }
@@ -388,8 +392,17 @@ impl Gguf {
                     ));
                 }
             }
+            TensorType::Tl1 => {
+                self.tile(Tl::One, &name, tensor, rows, k)?;
+            }
+            TensorType::Tl2 => {
+                self.tile(Tl::Two, &name, tensor, rows, k)?;
+            }
             TensorType::Tq1
             | TensorType::Tq2
+            | TensorType::Iq1Bn
+            | TensorType::Iq2Bn
+            | TensorType::Iq2BnR4
             | TensorType::Float(FloatType::F32 | FloatType::F16 | FloatType::Bf16) => {}
             TensorType::Float(other) => {
                 return Err(self.file.unsupported(
@@ -402,7 +415,35 @@ impl Gguf {
         Ok((name, tensor))
     }
 
-    fn i2s_scale(&self, layer: usize, linear: Linear) -> Result<f32, FileError> {
+    /// The tile sizes of a `TL1` or `TL2` tensor, checked against its size.
+    fn tile(
+        &self,
+        tl: Tl,
+        name: &str,
+        tensor: &Tensor,
+        rows: usize,
+        k: usize,
+    ) -> Result<TlTile, FileError> {
+        let dtype = tensor.dtype.name();
+        let tile = tl.tile(&self.options.tl_tiles, rows, k).ok_or_else(|| {
+            self.file.unsupported(
+                name,
+                format!("is {dtype}, whose tile sizes are not in the file, and {rows} x {k} is no shape of bitnet.cpp's presets"),
+                format!("give the sizes that it was made with: --tl-tiles {rows}x{k}=BM/BK/bm, as in its kernel_config.ini"),
+            )
+        })?;
+        match tl.problem(&tile, tensor.bytes - I2S_TAIL) {
+            None => Ok(tile),
+            Some(problem) => Err(self.file.unsupported(
+                name,
+                format!("is {dtype}, and cannot have the tiles {tile}: {problem}"),
+                "give the sizes that it was made with to --tl-tiles",
+            )),
+        }
+    }
+
+    /// The scale behind the codes of `I2_S`, `TL1` and `TL2`.
+    fn tail_scale(&self, layer: usize, linear: Linear) -> Result<f32, FileError> {
         let (name, tensor) = self.linear_tensor(layer, linear)?;
         let bytes = self.slice(tensor);
         let tail = &bytes.get()[tensor.bytes - I2S_TAIL..];
@@ -478,15 +519,40 @@ impl Backend for Gguf {
         let (rows, k) = self.config.linear_shape(linear);
         let bytes = self.slice(tensor);
         let (codes, scale) = match tensor.dtype {
-            TensorType::I2S => {
-                let scale = self.i2s_scale(layer, linear)?;
-                let codes = bytes
+            TensorType::I2S | TensorType::Tl1 | TensorType::Tl2 => {
+                let scale = self.tail_scale(layer, linear)?;
+                let bytes = bytes
                     .slice(0..bytes.len() - I2S_TAIL)
-                    .expect("an I2_S tensor has its tail");
-                match self.options.i2s {
-                    I2sForm::X86 => (Codes::I2s(codes), scale),
-                    I2sForm::Arm => (Codes::I2sArm(codes), scale),
+                    .expect("tensors of these types have a tail");
+                let tile = |tl| self.tile(tl, &name, tensor, rows, k);
+                let codes = match (tensor.dtype, self.options.i2s) {
+                    (TensorType::Tl1, _) => Codes::Tl1 {
+                        tile: tile(Tl::One)?,
+                        bytes,
+                    },
+                    (TensorType::Tl2, _) => Codes::Tl2 {
+                        tile: tile(Tl::Two)?,
+                        bytes,
+                    },
+                    (_, I2sForm::X86) => Codes::I2s(bytes),
+                    (_, I2sForm::Arm) => Codes::I2sArm(bytes),
+                };
+                (codes, scale)
+            }
+            TensorType::Iq1Bn | TensorType::Iq2Bn | TensorType::Iq2BnR4 => {
+                let all = bytes.get();
+                let scale = match tensor.dtype {
+                    TensorType::Iq1Bn => ternary::one_scale(iq_bn::iq1_scales(all, k), "row"),
+                    TensorType::Iq2Bn => ternary::one_scale(iq_bn::iq2_scales(all, k), "row"),
+                    _ => ternary::one_scale(iq_bn::iq2_r4_scales(all, k), "row"),
                 }
+                .map_err(|problem| self.file.invalid(&name, problem))?;
+                let codes = match tensor.dtype {
+                    TensorType::Iq1Bn => Codes::Iq1Bn(bytes),
+                    TensorType::Iq2Bn => Codes::Iq2Bn(bytes),
+                    _ => Codes::Iq2BnR4(bytes),
+                };
+                (codes, scale)
             }
             TensorType::Tq1 | TensorType::Tq2 => {
                 debug_assert!(k.is_multiple_of(TQ_BLOCK));

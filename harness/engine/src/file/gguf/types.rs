@@ -1,7 +1,7 @@
 //! Tensor types of GGUF files, and which of them a type number means in a given file.
 
 use crate::file::float::FloatType;
-use crate::file::ternary::{I2S_TAIL, TQ_BLOCK, TQ1_BYTES, TQ2_BYTES};
+use crate::file::ternary::{I2S_TAIL, TQ_BLOCK, TQ1_BYTES, TQ2_BYTES, iq_bn, tl};
 
 /// `general.file_type` of bitnet.cpp's files.
 const FILE_TYPE_TL1: u64 = 38;
@@ -28,6 +28,16 @@ pub mod id {
     pub const TQ2_0: u32 = 35;
     /// bitnet.cpp's ternary numbers, four a byte, one scale a tensor.
     pub const I2_S: u32 = 36;
+    /// bitnet.cpp's pairs for look-up on ARM.
+    pub const TL1: u32 = 38;
+    /// bitnet.cpp's triplets for look-up on x86.
+    pub const TL2: u32 = 39;
+    /// ik_llama.cpp's ternary numbers, five a byte.
+    pub const IQ1_BN: u32 = 134;
+    /// ik_llama.cpp's ternary numbers, four a byte.
+    pub const IQ2_BN: u32 = 135;
+    /// The same, four rows interleaved.
+    pub const IQ2_BN_R4: u32 = 335;
 }
 
 /// A type that is read.
@@ -37,6 +47,11 @@ pub(crate) enum TensorType {
     Tq1,
     Tq2,
     I2S,
+    Tl1,
+    Tl2,
+    Iq1Bn,
+    Iq2Bn,
+    Iq2BnR4,
 }
 
 impl TensorType {
@@ -46,6 +61,48 @@ impl TensorType {
             Self::Tq1 => "TQ1_0",
             Self::Tq2 => "TQ2_0",
             Self::I2S => "I2_S",
+            Self::Tl1 => "TL1",
+            Self::Tl2 => "TL2",
+            Self::Iq1Bn => "IQ1_BN",
+            Self::Iq2Bn => "IQ2_BN",
+            Self::Iq2BnR4 => "IQ2_BN_R4",
+        }
+    }
+}
+
+impl TensorType {
+    /// Elements that a row must have a multiple of.
+    fn row_block(self) -> u64 {
+        let block = match self {
+            Self::Float(float) => float.block().0,
+            Self::Tq1 | Self::Tq2 => TQ_BLOCK,
+            Self::I2S | Self::Tl1 => 4,
+            // Its tiles are checked where they are known.
+            Self::Tl2 => 1,
+            Self::Iq1Bn | Self::Iq2Bn | Self::Iq2BnR4 => iq_bn::BLOCK,
+        };
+        block as u64
+    }
+
+    /// Bytes of a tensor of `rows` rows of `k` elements, which are whole blocks; `None` when that overflows.
+    fn bytes(self, rows: u64, k: u64) -> Option<u64> {
+        let tail = I2S_TAIL as u64;
+        let blocks = |elements: usize, bytes: usize| {
+            (k / elements as u64)
+                .checked_mul(bytes as u64)?
+                .checked_mul(rows)
+        };
+        match self {
+            Self::Float(float) => {
+                let (elements, bytes) = float.block();
+                blocks(elements, bytes)
+            }
+            Self::Tq1 => blocks(TQ_BLOCK, TQ1_BYTES),
+            Self::Tq2 => blocks(TQ_BLOCK, TQ2_BYTES),
+            Self::I2S | Self::Tl1 => blocks(4, 1)?.checked_add(tail),
+            Self::Tl2 => tl::tl2_body_bytes(rows, k)?.checked_add(tail),
+            Self::Iq1Bn => iq_bn::iq1_row_bytes(k)?.checked_mul(rows),
+            Self::Iq2Bn | Self::Iq2BnR4 => iq_bn::iq2_row_bytes(k)?.checked_mul(rows),
         }
     }
 }
@@ -83,7 +140,7 @@ impl Claim {
             id::Q4_0 => TensorType::Float(FloatType::Q4_0),
             id::TQ1_0 => TensorType::Tq1,
             id::TQ2_0 => TensorType::Tq2,
-            id::I2_S if self.is_old_iq4() => {
+            id::I2_S if self.is_old_iq4(FILE_TYPE_I2S) => {
                 return Err(Refusal::Unsupported(
                     "has type 36, and the size of ggml's removed IQ4_NL_4_4 instead of I2_S"
                         .to_owned(),
@@ -91,29 +148,54 @@ impl Claim {
                 ));
             }
             id::I2_S => TensorType::I2S,
-            other => return Err(self.refuse(other)),
-        };
-        let (block, block_bytes, tail) = match dtype {
-            TensorType::Float(float) => {
-                let (elements, bytes) = float.block();
-                (elements, bytes, 0)
+            id::TL1 if self.is_old_iq4(FILE_TYPE_TL1) => {
+                return Err(Refusal::Unsupported(
+                    "has type 38, and the size of ggml's removed IQ4_NL_8_8 instead of TL1"
+                        .to_owned(),
+                    CONVERT,
+                ));
             }
-            TensorType::Tq1 => (TQ_BLOCK, TQ1_BYTES, 0),
-            TensorType::Tq2 => (TQ_BLOCK, TQ2_BYTES, 0),
-            TensorType::I2S => (4, 1, I2S_TAIL),
+            id::TL1 => TensorType::Tl1,
+            // MXFP4 has blocks of 32 elements in 17 bytes.
+            id::TL2
+                if self.file_type != Some(FILE_TYPE_TL2)
+                    && self.room / 17 >= self.elements / 32 =>
+            {
+                return Err(Refusal::Unsupported(
+                    "has type 39 and the size of MXFP4, which is not read".to_owned(),
+                    CONVERT,
+                ));
+            }
+            id::TL2 => TensorType::Tl2,
+            id::IQ1_BN => TensorType::Iq1Bn,
+            id::IQ2_BN => TensorType::Iq2Bn,
+            id::IQ2_BN_R4 => TensorType::Iq2BnR4,
+            other => return Err(Self::refuse(other)),
         };
-        if !self.row.is_multiple_of(block as u64) {
+        let block = dtype.row_block();
+        if !self.row.is_multiple_of(block) {
             return Err(Refusal::Invalid(format!(
                 "is {} with rows of {}, which are no whole blocks of {block}",
                 dtype.name(),
                 self.row
             )));
         }
-        let size = (self.elements / block as u64)
-            .checked_mul(block_bytes as u64)
-            .and_then(|size| size.checked_add(tail as u64));
-        match size {
+        let rows = self.elements / self.row.max(1);
+        if dtype == TensorType::Iq2BnR4 && !rows.is_multiple_of(iq_bn::R4 as u64) {
+            return Err(Refusal::Invalid(format!(
+                "is IQ2_BN_R4 with {rows} rows, which are no whole groups of {}",
+                iq_bn::R4
+            )));
+        }
+        match dtype.bytes(rows, self.row) {
             Some(size) if size <= self.room => Ok((dtype, size)),
+            None if dtype == TensorType::Tl2 && self.row < tl::TL2_SIZED_PAIRS => {
+                Err(Refusal::Invalid(format!(
+                    "is TL2 with rows of {}, want at least {}",
+                    self.row,
+                    tl::TL2_SIZED_PAIRS
+                )))
+            }
             _ => Err(Refusal::Invalid(format!(
                 "has {} elements of type {}, and only {} bytes before the next tensor or the end of the file",
                 self.elements,
@@ -123,18 +205,19 @@ impl Claim {
         }
     }
 
-    /// Number 36 was `IQ4_NL_4_4` in ggml (18 bytes for 32 elements) before bitnet.cpp took it for `I2_S`.
-    fn is_old_iq4(self) -> bool {
+    /// Numbers 36 and 38 were `IQ4_NL_4_4` and `IQ4_NL_8_8` in ggml (18 bytes for 32 elements) before bitnet.cpp took them for
+    /// `I2_S` and `TL1`, in files of type `ours`.
+    fn is_old_iq4(self, ours: u64) -> bool {
         let iq4 = self.elements / 32 * 18;
         let slack = 4096;
-        self.file_type != Some(FILE_TYPE_I2S)
+        self.file_type != Some(ours)
             && self.elements.is_multiple_of(32)
             && self.room >= iq4
             && self.room < iq4 + slack
             && self.room > self.elements / 4 + I2S_TAIL as u64 + slack
     }
 
-    fn refuse(self, type_id: u32) -> Refusal {
+    fn refuse(type_id: u32) -> Refusal {
         let name = match type_id {
             3 => "Q4_1",
             6 => "Q5_0",
@@ -148,22 +231,9 @@ impl Claim {
             24..=27 => "an integer type",
             28 => "F64",
             37 => "I8_S or IQ4_NL_4_8",
-            38 => match self.file_type {
-                Some(FILE_TYPE_TL1) => "TL1",
-                _ => "TL1 or IQ4_NL_8_8",
-            },
-            39 => match self.file_type {
-                Some(FILE_TYPE_TL2) => "TL2",
-                // MXFP4 has blocks of 32 elements in 17 bytes.
-                _ if self.room / 17 >= self.elements / 32 => "MXFP4",
-                _ => "TL2",
-            },
             40 => "NVFP4",
             41 => "Q1_0",
             42 => "Q2_0",
-            134 => "IQ1_BN",
-            135 => "IQ2_BN",
-            335 => "IQ2_BN_R4",
             _ => {
                 return Refusal::Invalid(format!("has the unknown type {type_id}"));
             }
@@ -216,9 +286,58 @@ mod tests {
     fn number_39_is_told_apart_by_file_type_and_room() {
         let n = 256 * 256;
         assert!(refusal(claim(39, n, n / 32 * 17, None)).contains("MXFP4"));
-        assert!(refusal(claim(39, n, n / 32 * 17, Some(FILE_TYPE_TL2))).contains("TL2"));
-        assert!(refusal(claim(39, n, n * 5 / 24 + 32, None)).contains("TL2"));
-        assert!(refusal(claim(38, n, n / 4 + 32, Some(FILE_TYPE_TL1))).contains("(TL1)"));
+        let tl2 = n / 4 + 32;
+        assert_eq!(
+            claim(39, n, tl2, None).resolve(),
+            Ok((TensorType::Tl2, tl2))
+        );
+        assert_eq!(
+            claim(39, n, n, Some(FILE_TYPE_TL2)).resolve(),
+            Ok((TensorType::Tl2, tl2))
+        );
+        assert!(refusal(claim(39, n, tl2 - 1, None)).contains("only 16415 bytes"));
+        let narrow = Claim {
+            row: 128,
+            ..claim(39, 128 * 32, 2048, Some(FILE_TYPE_TL2))
+        };
+        assert!(refusal(narrow).contains("rows of 128, want at least 256"));
+    }
+
+    #[test]
+    fn number_38_is_told_apart_by_file_type_and_room() {
+        let n = 256 * 256;
+        let tl1 = n / 4 + 32;
+        assert_eq!(
+            claim(38, n, tl1, None).resolve(),
+            Ok((TensorType::Tl1, tl1))
+        );
+        assert!(refusal(claim(38, n, n / 32 * 18, None)).contains("IQ4_NL_8_8"));
+        assert_eq!(
+            claim(38, n, n / 32 * 18, Some(FILE_TYPE_TL1)).resolve(),
+            Ok((TensorType::Tl1, tl1))
+        );
+    }
+
+    #[test]
+    fn the_types_of_ik_llama_have_scales_in_their_rows() {
+        let n = 256 * 256;
+        for (type_id, dtype, row) in [
+            (134, TensorType::Iq1Bn, 2 + 4 * 13),
+            (135, TensorType::Iq2Bn, 4 + 4 * 16),
+            (335, TensorType::Iq2BnR4, 4 + 4 * 16),
+        ] {
+            assert_eq!(
+                claim(type_id, n, 256 * row, None).resolve(),
+                Ok((dtype, 256 * row))
+            );
+            assert!(refusal(claim(type_id, n, 256 * row - 1, None)).contains("only"));
+        }
+        let ragged = Claim {
+            row: 96,
+            ..claim(134, 96 * 4, 4096, None)
+        };
+        assert!(refusal(ragged).contains("no whole blocks of 64"));
+        assert!(refusal(claim(335, 256 * 6, 4096, None)).contains("no whole groups of 4"));
     }
 
     #[test]

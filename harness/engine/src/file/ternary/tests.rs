@@ -6,15 +6,15 @@
 use super::*;
 use crate::file::bytes::Bytes;
 
-fn weight(r: usize, c: usize) -> i8 {
+pub(super) fn weight(r: usize, c: usize) -> i8 {
     ((31 * r + 17 * c + (r * c) % 7) % 3) as i8 - 1
 }
 
-fn weights(rows: usize, k: usize) -> Vec<i8> {
+pub(super) fn weights(rows: usize, k: usize) -> Vec<i8> {
     (0..rows * k).map(|i| weight(i / k, i % k)).collect()
 }
 
-fn code(weight: i8) -> u8 {
+pub(super) fn code(weight: i8) -> u8 {
     (weight + 1) as u8
 }
 
@@ -33,7 +33,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Compares size, both ends and the hash of all bytes.
-fn check_bytes(bytes: &[u8], len: usize, first: &str, last: &str, hash: u64) {
+pub(super) fn check_bytes(bytes: &[u8], len: usize, first: &str, last: &str, hash: u64) {
     assert_eq!(bytes.len(), len);
     assert_eq!(hex(&bytes[..16]), first);
     assert_eq!(hex(&bytes[len - 16..]), last);
@@ -41,7 +41,7 @@ fn check_bytes(bytes: &[u8], len: usize, first: &str, last: &str, hash: u64) {
 }
 
 /// Reads every row back and compares it with the weights.
-fn check_codes(codes: &Codes, rows: usize, k: usize) {
+pub(super) fn check_codes(codes: &Codes, rows: usize, k: usize) {
     let mut out = vec![9; k];
     for r in 0..rows {
         read_row(codes, rows, r, &mut out).unwrap();
