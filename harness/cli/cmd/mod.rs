@@ -13,6 +13,7 @@ mod gate;
 mod generate;
 mod history;
 mod kernels;
+mod load;
 mod logits;
 mod machine;
 mod model;
@@ -54,6 +55,7 @@ enum Command {
     Monitor(monitor::MonitorArgs),
     Ab(ab::AbArgs),
     Compare(compare::CompareArgs),
+    Load(load::LoadArgs),
     Gate(gate::GateArgs),
     Selftest(selftest::SelftestArgs),
     History(history::HistoryArgs),
@@ -70,7 +72,7 @@ enum Command {
 
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Measure", &["run", "ab", "monitor"]),
+    ("Measure", &["run", "ab", "monitor", "load"]),
     (
         "Judge",
         &["compare", "gate", "selftest", "history", "report"],
@@ -105,6 +107,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Monitor(args) => monitor::run(&args),
         Command::Ab(args) => ab::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Gate(args) => gate::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::History(args) => history::run(&args),

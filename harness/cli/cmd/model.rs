@@ -22,7 +22,7 @@ pub(crate) struct ModelArgs {
 
 #[derive(Subcommand, Debug)]
 enum ModelCommand {
-    Inspect(InspectArgs),
+    Inspect(Box<InspectArgs>),
     Synth(SynthArgs),
 }
 

@@ -28,8 +28,8 @@ pub use limits::{
 };
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
 pub use rows::{
-    Cell, EnergyRow, EnergyWindow, Measurement, PairQuantity, PairRow, PowerRow, Results, Side,
-    Status, SummaryRow, TimelineRow, TokenRow, Workload,
+    Cell, ChunkRow, EnergyRow, EnergyWindow, Measurement, PairQuantity, PairRow, PowerRow,
+    RequestRow, RequestStatus, Results, Side, Status, SummaryRow, TimelineRow, TokenRow, Workload,
 };
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
 pub use session::{Build, Comparison, Probe, SCHEMA, Session};

@@ -314,6 +314,50 @@ row! {
     }
 }
 
+words! {
+    /// What became of a request to a server.
+    RequestStatus, "one of ok error timeout interrupted" {
+        /// A complete answer.
+        Ok = "ok",
+        /// No connection, a status that is no success, or a broken answer.
+        #[default]
+        Error = "error",
+        /// No complete answer in the time it was given.
+        Timeout = "timeout",
+        /// Under way when the load was stopped.
+        Interrupted = "interrupted",
+    }
+}
+
+row! {
+    /// One request to a server, as in `requests.csv`. Times are counted from when the request was due: in an open load when it
+    /// arrived, whether or not a connection was free; in a closed load when it was sent.
+    RequestRow {
+        request: u64 = "Which request, from 0.",
+        status: RequestStatus = "ok, error, timeout or interrupted.",
+        reason: String = "Why it is not ok.",
+        http_status: Option<u64> = "The status code of the answer.",
+        due_ns: u64 = "When it was due, since the start of the load.",
+        start_ns: Option<u64> = "When it was sent, since the start of the load.",
+        end_ns: Option<u64> = "When it was over, since the start of the load.",
+        ttft_ns: Option<u64> = "From when it was due to the first piece of text.",
+        latency_ns: Option<u64> = "From when it was due to the last piece of text.",
+        tpot_ns: Option<f64> = "From the first to the last piece of text, over the tokens after the first.",
+        chunks: Option<u64> = "Pieces of text that arrived.",
+        tokens: Option<u64> = "Tokens of the answer as the server counted them; empty when it did not tell.",
+        prompt_tokens: Option<u64> = "Tokens of the prompt as the server counted them.",
+    }
+}
+
+row! {
+    /// One piece of text of a streamed answer, as in `chunks.csv`.
+    ChunkRow {
+        request: u64 = "Which request, from 0.",
+        index: u64 = "Position among the pieces of the answer, from 0.",
+        time_ns: u64 = "From the previous piece (for index 0: from when the request was due) to this one.",
+    }
+}
+
 row! {
     /// The results of a cell, as in the right half of `summary.csv`.
     Results {

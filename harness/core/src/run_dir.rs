@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::columns::Columns;
 use crate::session::SCHEMA;
 use crate::{
-    Cell, EnergyRow, FieldError, Measurement, PairRow, PowerRow, Session, SummaryRow, TimelineRow,
-    TokenRow,
+    Cell, ChunkRow, EnergyRow, FieldError, Measurement, PairRow, PowerRow, RequestRow, Session,
+    SummaryRow, TimelineRow, TokenRow,
 };
 
 /// Name of the session record.
@@ -114,6 +114,12 @@ impl Table for EnergyRow {
 }
 impl Table for PowerRow {
     const FILE: &'static str = "power.csv";
+}
+impl Table for RequestRow {
+    const FILE: &'static str = "requests.csv";
+}
+impl Table for ChunkRow {
+    const FILE: &'static str = "chunks.csv";
 }
 impl Table for SummaryRow {
     const FILE: &'static str = "summary.csv";

@@ -13,6 +13,7 @@ mod execute;
 mod host;
 mod inputs;
 mod limits;
+pub mod load;
 mod merge;
 mod meter;
 #[cfg(target_os = "linux")]
