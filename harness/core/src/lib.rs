@@ -11,6 +11,7 @@ mod energy;
 mod field;
 mod limits;
 mod plan;
+mod program;
 mod rows;
 mod run_dir;
 mod session;
@@ -27,6 +28,7 @@ pub use limits::{
     ALLOWED_SLOWDOWN_PERCENT, Budget, CellLimits, Limits, MIN_EFFECT_PERCENT, Observed, Violation,
 };
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
+pub use program::{Program, ProgramCheck, ProgramOutput, ProgramTask};
 pub use rows::{
     Cell, ChunkRow, EnergyRow, EnergyWindow, Measurement, PairQuantity, PairRow, PowerRow,
     RequestRow, RequestStatus, Results, Side, Status, SummaryRow, TimelineRow, TokenRow, Workload,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cell, EnergyPlan};
+use crate::{Cell, EnergyPlan, ProgramTask};
 
 /// The reason of a cell that was planned and has no sample yet; its status is `skipped`.
 pub const NOT_MEASURED: &str = "not measured yet";
@@ -25,6 +25,8 @@ pub enum Station {
     Engine,
     /// Cells that exist only as a side of pairs: the worker of the pair holds both sides.
     Pair,
+    /// Cells of one program share a worker, which starts it anew for each sample.
+    Program,
 }
 
 /// A cell with what the planner knows about it.
@@ -45,6 +47,9 @@ pub struct PlannedCell {
     pub visit_ns: u64,
     /// Time given to its visits.
     pub budget_ns: u64,
+    /// The program that is run, where it is not ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramTask>,
 }
 
 /// Two cells that are measured in ABBA slices.

@@ -174,6 +174,7 @@ row! {
         ops_per_call: Option<u64> = "Operations of one call of a model or of the peak probe, a multiply and an add being two; empty for single kernels.",
         linear_weights: Option<u64> = "Weights of the ternary linears of a model, head and embedding not counted; empty for single kernels.",
         attention_width: Option<u64> = "Layers times query heads times their width; empty for single kernels.",
+        answer: String = "Of a program: `checked` when what it says was compared with ours, `unchecked` when it was not; empty for our own subjects, which always are.",
     }
 }
 

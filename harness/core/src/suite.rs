@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::energy::{EnergySettings, EnergyText, RunText};
+use crate::program::Program;
 use crate::shapes::{BUILTIN_MODELS, ModelShape, embedded_shape, shape_names, synthetic_shape};
 use crate::{Workload, duration::parse_duration};
 
@@ -403,6 +404,8 @@ struct Text {
     generate: Vec<Generate>,
     #[serde(default)]
     pair: Vec<Pair>,
+    #[serde(default)]
+    program: Vec<Program>,
 }
 
 /// What to measure.
@@ -424,6 +427,8 @@ pub struct Suite {
     pub generate: Vec<Generate>,
     /// Pairs.
     pub pair: Vec<Pair>,
+    /// Cells of programs that are not ours.
+    pub program: Vec<Program>,
     /// The text it was read from.
     pub text: String,
 }
@@ -453,6 +458,7 @@ impl Suite {
             micro: raw.micro,
             generate: raw.generate,
             pair: raw.pair,
+            program: raw.program,
             text: text.to_owned(),
         };
         suite.check(file)?;
@@ -471,10 +477,17 @@ impl Suite {
                 ),
             );
         }
-        if self.micro.is_empty() && self.generate.is_empty() && self.pair.is_empty() {
+        let sections = [
+            self.micro.len(),
+            self.generate.len(),
+            self.pair.len(),
+            self.program.len(),
+        ];
+        if sections == [0; 4] {
             return wrong(
                 "suite".into(),
-                "measures nothing; hint: add a [[micro]], [[generate]] or [[pair]]".into(),
+                "measures nothing; hint: add a [[micro]], [[generate]], [[pair]] or [[program]]"
+                    .into(),
             );
         }
         for (i, entry) in self.micro.iter().enumerate() {
@@ -492,12 +505,17 @@ impl Suite {
                 .check()
                 .or_else(|(key, message)| wrong(format!("pair[{i}].{key}"), message))?;
         }
+        for (i, entry) in self.program.iter().enumerate() {
+            entry
+                .check()
+                .or_else(|(key, message)| wrong(format!("program[{i}].{key}"), message))?;
+        }
         Ok(())
     }
 }
 
 /// A key and what is wrong with it.
-type Fault = (&'static str, String);
+pub(crate) type Fault = (&'static str, String);
 
 fn words(workloads: &[Workload]) -> String {
     workloads
@@ -523,7 +541,7 @@ fn check_workloads(key: &'static str, got: &[Workload], allowed: &[Workload]) ->
     }
 }
 
-fn check_counts(key: &'static str, counts: &[u64]) -> Result<(), Fault> {
+pub(crate) fn check_counts(key: &'static str, counts: &[u64]) -> Result<(), Fault> {
     if counts.is_empty() {
         return Err((
             key,
@@ -539,7 +557,7 @@ fn check_counts(key: &'static str, counts: &[u64]) -> Result<(), Fault> {
     }
 }
 
-fn check_filled<T>(key: &'static str, list: &[T]) -> Result<(), Fault> {
+pub(crate) fn check_filled<T>(key: &'static str, list: &[T]) -> Result<(), Fault> {
     if list.is_empty() {
         return Err((key, "is empty".into()));
     }

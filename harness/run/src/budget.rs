@@ -23,7 +23,7 @@ pub(crate) fn divide(plan: &mut Plan) {
         .sum();
     let kind = |planned: &PlannedCell| match planned.station {
         Station::Kernel => Some(0),
-        Station::Engine => Some(2),
+        Station::Engine | Station::Program => Some(2),
         Station::Pair => None,
     };
     let runs = |planned: &PlannedCell| planned.cell.reason == NOT_MEASURED;

@@ -24,7 +24,9 @@ impl PlanContext {
     ) -> Self {
         let free = machine.memory.available_bytes.unwrap_or(UNKNOWN_MEMORY);
         let limit = machine.limits.memory_limit_bytes.unwrap_or(u64::MAX);
-        let named = suite.generate.iter().flat_map(|entry| entry.models.iter());
+        let generate = suite.generate.iter().flat_map(|entry| entry.models.iter());
+        let programs = suite.program.iter().flat_map(|entry| entry.models.iter());
+        let named = generate.chain(programs);
         let model_bytes: BTreeMap<String, u64> = named
             .chain(&overrides.models)
             .filter_map(|model| {

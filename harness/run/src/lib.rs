@@ -22,6 +22,7 @@ mod outcome;
 pub mod pairing;
 mod planner;
 mod process;
+mod program_plan;
 mod progress;
 pub mod protocol;
 mod reference;

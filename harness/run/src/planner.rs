@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use trit_core::{
     Cell, EnergyMode, Generate, MeterChoice, Micro, NOT_MEASURED, Pair, PairSubject, Plan,
-    PlannedCell, PlannedPair, Selector, Station, Status, Suite, ThreadCount, Workload,
+    PlannedCell, PlannedPair, Program, Selector, Station, Status, Suite, ThreadCount, Workload,
     synthetic_shape,
 };
 
 use crate::budget::divide;
 use crate::energy_plan::choose;
 use crate::estimate::{Estimate, model_memory};
+use crate::execute::bench_key;
+use crate::program_plan::program_cell;
 use crate::protocol::KernelFacts;
 
 /// The budget of a suite that names none.
@@ -481,6 +483,19 @@ impl Builder<'_> {
         }
     }
 
+    fn program(&mut self, entry: &Program) -> Result<(), PlanError> {
+        for model in &entry.models {
+            let bytes = self.context.model_bytes.get(model).copied().unwrap_or(0);
+            for threads in self.context.thread_counts(&entry.threads)? {
+                let planned = program_cell(entry, model, bytes, threads);
+                if self.wanted(&planned.cell.cell) {
+                    self.add(planned);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn pair(&mut self, entry: &Pair) -> Result<(), PlanError> {
         let threads = self.context.thread_counts(&entry.threads)?;
         let one = [1];
@@ -666,12 +681,9 @@ impl Builder<'_> {
         }
         let mut first = true;
         for planned in &mut self.cells {
-            if planned.station == Station::Engine && runs(planned) {
-                let cell = &planned.cell;
-                let key = format!(
-                    "{} {} {:?} {} {} {:?}",
-                    cell.kernel, cell.model, cell.threads, cell.kv, cell.head, cell.ubatch
-                );
+            let whole = matches!(planned.station, Station::Engine | Station::Program);
+            if whole && runs(planned) {
+                let key = bench_key(planned.station, &planned.cell);
                 planned.wave = place(key, planned.memory_bytes, first);
                 first = false;
             }
@@ -710,6 +722,10 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
         .generate
         .iter()
         .try_for_each(|entry| builder.generate(entry))?;
+    suite
+        .program
+        .iter()
+        .try_for_each(|entry| builder.program(entry))?;
     if builder.cells.is_empty() {
         return Err(PlanError::Empty(match &overrides.filter {
             Some(filter) => format!("no cell id contains `{filter}`"),

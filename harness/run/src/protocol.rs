@@ -5,7 +5,7 @@
 //! answered with [`FailureKind::Unsupported`]. So builds of different revisions can be paired.
 
 use serde::{Deserialize, Serialize};
-use trit_core::TimelineRow;
+use trit_core::{ProgramTask, TimelineRow};
 
 /// The version of the protocol. Since 2 a worker can loop a cell ([`Request::Ready`], [`Request::Loop`],
 /// [`Request::EndLoop`]).
@@ -72,6 +72,8 @@ pub enum Job {
     Decode,
     /// The fixed work of the control cell.
     Control,
+    /// A program that is not ours.
+    Program,
     /// A job that this version does not know.
     #[serde(other)]
     Unknown,
@@ -119,6 +121,9 @@ pub struct Task {
     pub depth: u64,
     /// Work that is added so that a gate can be tested: this share of the rows is multiplied once more.
     pub added_work: f64,
+    /// The program and how it is checked, for that job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramTask>,
 }
 
 /// Input sets that a subject rotates through, at least: the answer of a call cannot be that of the call before.
@@ -283,7 +288,7 @@ pub struct Opened {
     pub timeline: Vec<TimelineRow>,
     /// Whether answers are right within a bound, so that [`Request::Expect`] is needed.
     pub bounded: bool,
-    /// Digest of the check that is made once, where there is one: the logits of four tokens.
+    /// The check that is made once, where there is one: the digest of the logits of four tokens, or the text of a program.
     pub check: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! From a planned cell to what a worker is told.
 
-use trit_core::{Cell, Plan, Rng, Workload, synthetic_shape};
+use trit_core::{Plan, PlannedCell, ProgramOutput, Rng, Station, Workload, synthetic_shape};
 
 use crate::protocol::{Job, Task};
 
@@ -25,8 +25,10 @@ fn model_reference(model: &str) -> &'static str {
 }
 
 /// What a worker has to know to set a cell up. `working_set_bytes` is that of the other side for a read probe.
-pub(crate) fn task_of(plan: &Plan, cell: &Cell) -> Task {
+pub(crate) fn task_of(plan: &Plan, planned: &PlannedCell) -> Task {
+    let cell = &planned.cell;
     let job = match cell.workload {
+        _ if planned.station == Station::Program => Job::Program,
         Workload::GemvCold | Workload::GemvWarm | Workload::Gemm => Job::Multiply,
         Workload::Prepare => Job::Prepare,
         Workload::Pack => Job::Pack,
@@ -65,6 +67,7 @@ pub(crate) fn task_of(plan: &Plan, cell: &Cell) -> Task {
         gen_tokens: cell.gen_tokens.unwrap_or(0),
         depth: cell.depth.unwrap_or(0),
         added_work: 0.0,
+        program: planned.program.clone(),
     }
 }
 
@@ -92,15 +95,39 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
             reference.depth = 0;
             reference.ubatch = 0;
         }
+        // The engine on as portable a kernel as models of that size permit, with everything in f32.
+        Job::Program => {
+            model_reference(&task.model).clone_into(&mut reference.kernel);
+            for float in [&mut reference.kv, &mut reference.head] {
+                "f32".clone_into(float);
+            }
+            // What is asked is the same text, whatever the rest of the cell measures.
+            if let Some(program) = &mut reference.program {
+                program.command.clear();
+                program.output = ProgramOutput::default();
+                program.prefill = false;
+                if let Some(check) = &mut program.check {
+                    check.command.clear();
+                }
+            }
+            reference.prompt_tokens = 0;
+            reference.gen_tokens = 0;
+            reference.depth = 0;
+        }
         _ => {}
     }
     reference
 }
 
-/// Whether the answers of a job are compared with the reference's, set by set.
-pub(crate) fn has_reference(job: Job) -> bool {
-    matches!(
-        job,
-        Job::Multiply | Job::Prepare | Job::Pack | Job::Prefill | Job::Decode
-    )
+/// Whether what a task answers is compared with the reference's.
+pub(crate) fn has_reference(task: &Task) -> bool {
+    let checked = || {
+        let program = task.program.as_ref();
+        program.is_some_and(|program| program.check.is_some())
+    };
+    match task.job {
+        Job::Multiply | Job::Prepare | Job::Pack | Job::Prefill | Job::Decode => true,
+        Job::Program => checked(),
+        _ => false,
+    }
 }

@@ -1,6 +1,7 @@
 //! What a worker process asks of the system for itself.
 
 use std::io;
+use std::process::Command;
 
 /// From now on this process is killed when the thread that started it ends, so that no worker outlives a parent
 /// that was killed. Call it first thing in the worker, with the parent's process id as the parent told it: a parent
@@ -44,4 +45,26 @@ pub fn no_core_files() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A program that is started with `command` is killed when the thread that started it ends, so that nobody is left behind by a
+/// process that was killed itself. On other systems than Linux nothing happens.
+pub fn dies_with_us(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::process::CommandExt;
+        // SAFETY: between fork and exec only calls that are allowed in signal handlers may be made: this is one, which changes
+        // nothing but what happens when the parent ends.
+        unsafe {
+            command.pre_exec(|| {
+                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 {
+                    Ok(())
+                } else {
+                    Err(io::Error::last_os_error())
+                }
+            });
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = command;
 }

@@ -196,7 +196,7 @@ impl<'a, 'p> Ab<'a, 'p> {
             .map(|planned| Entry {
                 subject: Subject {
                     id: planned.cell.cell.clone(),
-                    task: task_of(&session.plan, &planned.cell),
+                    task: task_of(&session.plan, planned),
                     truth: None,
                     added: comparison
                         .added
@@ -265,7 +265,7 @@ impl<'a, 'p> Ab<'a, 'p> {
         let mut worker = None;
         for at in 0..self.entries.len() {
             let entry = &self.entries[at];
-            if !entry.alive || !has_reference(entry.subject.task.job) {
+            if !entry.alive || !has_reference(&entry.subject.task) {
                 continue;
             }
             self.progress.working("what is right", 0.0);

@@ -28,13 +28,14 @@ pub(super) struct Benches {
 }
 
 /// The worker of a cell that is measured by itself.
-pub(super) fn bench_key(station: Station, cell: &Cell) -> String {
+pub(crate) fn bench_key(station: Station, cell: &Cell) -> String {
     match station {
         // Chunks, prompts and depths are matters of a request, not of the engine.
         Station::Engine => format!(
             "engine {} {} t{:?} {} {} u{:?}",
             cell.kernel, cell.model, cell.threads, cell.kv, cell.head, cell.ubatch
         ),
+        Station::Program => format!("{} {}", cell.subject, cell.model),
         Station::Kernel | Station::Pair if cell.kernel.is_empty() => cell.subject.clone(),
         Station::Kernel | Station::Pair => format!("kernel {}", cell.kernel),
     }

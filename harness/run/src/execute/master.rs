@@ -10,7 +10,7 @@ use trit_core::{
 
 use super::bench::{Benches, bench_key};
 use super::energy::Energy;
-use super::verify::{FirstAnswers, against_truth, check};
+use super::verify::{FirstAnswers, against_truth, check, check_program};
 use super::{Earlier, Item, RunOptions, Visited, measurement, planned_row, token_rows, unfinished};
 use crate::estimate::SLICE_NS;
 use crate::pairing::{Contest, Pairing, SideError, iterations_for};
@@ -274,7 +274,7 @@ impl<'a> Master<'a> {
         self.progress.working(id, fraction);
         let state = self.state(id)?;
         let (task, setup) = (state.task.clone(), state.setup);
-        let truth = if has_reference(task.job) {
+        let truth = if has_reference(&task) {
             Some(self.truth(&task, false, setup)?)
         } else {
             None
@@ -301,10 +301,18 @@ impl<'a> Master<'a> {
         if let (Job::Prefill | Job::Decode, Some(truth)) = (task.job, &truth) {
             check(opened.check.as_deref(), truth).map_err(|why| stop(Status::Wrong, why))?;
         }
+        if let Some(program) = &task.program {
+            check_program(
+                program.check.as_ref(),
+                opened.check.as_deref(),
+                truth.as_ref(),
+            )
+            .map_err(|why| stop(Status::Wrong, why))?;
+        }
         self.keep_facts(id, &opened)?;
         self.state(id)?.truth = truth;
         self.benches.opened(key, id, slot);
-        if self.state(id)?.station != Station::Engine {
+        if matches!(self.state(id)?.station, Station::Kernel | Station::Pair) {
             self.calibrate(key, id, slot)?;
         }
         Ok(slot)
@@ -410,8 +418,10 @@ impl<'a> Master<'a> {
             .ok_or_else(|| stop(Status::Failed, "unknown cell"))?;
         let result = match (state.task.job, &state.truth) {
             (Job::Prefill | Job::Decode, _) => self.first.compare(id, &state.task, answers),
-            (job, Some(truth)) if has_reference(job) => against_truth(answers, truth),
-            (job, None) if has_reference(job) => Err("there is no reference".to_owned()),
+            // Its answer was compared when it was opened.
+            (Job::Program, _) => Ok(()),
+            (_, Some(truth)) if has_reference(&state.task) => against_truth(answers, truth),
+            (_, None) if has_reference(&state.task) => Err("there is no reference".to_owned()),
             // Regions and probes verify themselves.
             _ => Ok(()),
         };
@@ -437,12 +447,12 @@ impl<'a> Master<'a> {
         let key = bench_key(state.station, &state.row);
         let slot = self.open(&key, id)?;
         let state = self.state(id)?;
-        let engine = state.station == Station::Engine;
+        let warm_up = u64::from(matches!(state.station, Station::Kernel | Station::Pair));
         let iterations = state.iterations;
         let fraction = self.fraction();
         self.progress.working(id, fraction);
         let start = self.now_ns();
-        let (sample, tokens) = self.slice_of(&key, id, slot, iterations, u64::from(!engine))?;
+        let (sample, tokens) = self.slice_of(&key, id, slot, iterations, warm_up)?;
         let spent = self.now_ns().saturating_sub(start);
         let mut row = measurement(id, &sample);
         row.round = round;
@@ -624,7 +634,7 @@ impl State {
         };
         let row = planned_row(planned, earlier);
         Self {
-            task: task_of(plan, &planned.cell),
+            task: task_of(plan, planned),
             station: planned.station,
             setup: allow(options.timeouts.setup, planned.setup_ns),
             slice: allow(options.timeouts.slice, planned.visit_ns),

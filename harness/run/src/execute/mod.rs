@@ -20,6 +20,7 @@ use crate::merge::{MergeError, merge_log};
 use crate::outcome::Outcome;
 use crate::process::WorkerCommand;
 use crate::progress::Progress;
+pub(crate) use bench::bench_key;
 pub use energy::{EnergyMeans, EnergyPass};
 use master::{Master, Trouble};
 
@@ -292,10 +293,9 @@ fn items(
                 limit_ns: share(planned.budget_ns),
                 spent_ns: visits.saturating_mul(planned.visit_ns),
                 visits,
-                fewest: if planned.station == Station::Engine {
-                    FEWEST_ENGINE
-                } else {
-                    FEWEST_CELL
+                fewest: match planned.station {
+                    Station::Engine | Station::Program => FEWEST_ENGINE,
+                    Station::Kernel | Station::Pair => FEWEST_CELL,
                 },
                 done: false,
             }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use trit_core::ProgramCheck;
+
 use crate::protocol::{Answer, Job, Task};
 use crate::reference::Truth;
 
@@ -55,6 +57,45 @@ pub(crate) fn check(got: Option<&str>, truth: &Truth) -> Result<(), String> {
         (None, _) => Err("the subject gave no logits to verify".to_owned()),
         (_, None) => Err("the reference gave no logits to compare with".to_owned()),
     }
+}
+
+/// Compares the text of a program with ours, where there is a check.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub(crate) fn check_program(
+    check: Option<&ProgramCheck>,
+    theirs: Option<&str>,
+    truth: Option<&Truth>,
+) -> Result<(), String> {
+    let Some(check) = check else { return Ok(()) };
+    let ours = truth.and_then(|truth| truth.check.as_deref());
+    match (theirs, ours) {
+        (Some(theirs), Some(ours)) => same_start(theirs, ours, check),
+        (None, _) => Err("the program gave no text to verify".to_owned()),
+        (_, None) => Err("the reference gave no text to compare with".to_owned()),
+    }
+}
+
+/// Whether the text of a program begins as ours does.
+fn same_start(theirs: &str, ours: &str, check: &ProgramCheck) -> Result<(), String> {
+    let theirs = theirs.trim();
+    let theirs = theirs.strip_prefix(check.prompt.trim()).unwrap_or(theirs);
+    let (theirs, ours) = (theirs.trim(), ours.trim());
+    let pairs = theirs.chars().zip(ours.chars());
+    let same = pairs.take_while(|(a, b)| a == b).count();
+    // Text that ends early is compared whole.
+    let enough = usize::try_from(check.same_chars).unwrap_or(usize::MAX);
+    let enough = enough.min(ours.chars().count());
+    if same >= enough && !ours.is_empty() {
+        return Ok(());
+    }
+    let start = |text: &str| text.chars().take(same + 20).collect::<String>();
+    Err(format!(
+        "its text is ours for {same} characters, {enough} were asked for: `{}` against `{}`",
+        start(theirs),
+        start(ours)
+    ))
 }
 
 impl FirstAnswers {
@@ -112,6 +153,28 @@ mod tests {
                 digest: (*digest).to_owned(),
             })
             .collect()
+    }
+
+    #[test]
+    fn texts_have_to_begin_alike() {
+        let check = ProgramCheck {
+            prompt: "ROMEO:".to_owned(),
+            same_chars: 6,
+            ..ProgramCheck::default()
+        };
+        same_start("ROMEO: I love thee", " I love them", &check).unwrap();
+        same_start("\nI love thee", "I love", &check).unwrap();
+        let error = same_start("I hate thee", "I love thee", &check).unwrap_err();
+        assert!(error.contains("2 characters"), "{error}");
+        // Shorter than asked for, and the same; and nothing at all, which is no answer.
+        same_start("I lo", "I lo", &check).unwrap();
+        same_start("", "", &check).unwrap_err();
+        same_start("", "I love thee", &check).unwrap_err();
+        // Without a check nothing is compared; with one, both have to be there.
+        let truth = Truth::default();
+        check_program(None, None, None).unwrap();
+        check_program(Some(&check), Some("text"), Some(&truth)).unwrap_err();
+        check_program(Some(&check), None, Some(&truth)).unwrap_err();
     }
 
     #[test]

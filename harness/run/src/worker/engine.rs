@@ -6,7 +6,8 @@ use std::path::Path;
 use trit_core::TimelineRow;
 use trit_engine::file::FileOptions;
 use trit_engine::{
-    ActivationType, Engine, EngineError, EngineOptions, ExtraWork, ModelName, Session,
+    ActivationType, Engine, EngineError, EngineOptions, ExtraWork, ModelName, Sampler,
+    SamplerOptions, Session,
 };
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
@@ -92,6 +93,42 @@ fn check(engine: &Engine, seed: u64) -> Result<String, Fault> {
 /// The check as the kernel of the task answers it.
 pub(super) fn reference(task: &Task, cpu: Cpu) -> Result<String, Fault> {
     check(&load(task, cpu)?, task.seed)
+}
+
+/// What the kernel of the task continues the prompt of a program's check with: the most likely tokens, as text.
+pub(super) fn continued(task: &Task, cpu: Cpu) -> Result<String, Fault> {
+    let program = task.program.as_ref();
+    let check = program
+        .and_then(|program| program.check.as_ref())
+        .ok_or_else(|| Fault::failed("a program without a check has no reference"))?;
+    let engine = load(task, cpu)?;
+    let tokenizer = engine.tokenizer().ok_or_else(|| {
+        Fault::new(
+            FailureKind::Content,
+            format!("`{}` has no tokenizer to check text with", task.model),
+        )
+    })?;
+    let wrong = |error: EngineError| fault(&error);
+    let prompt = tokenizer.encode(&check.prompt).map_err(wrong)?;
+    let tokens = count(check.tokens)?;
+    let mut session = engine.session(prompt.len() + tokens).map_err(wrong)?;
+    let mut sampler = Sampler::new(SamplerOptions::default()).map_err(wrong)?;
+    let generation = trit_engine::generate(
+        &mut session,
+        &mut sampler,
+        &prompt,
+        tokens,
+        &engine.config().stop,
+        &MonotonicClock,
+        |_| true,
+    )
+    .map_err(wrong)?;
+    let ids: Vec<u32> = generation
+        .tokens
+        .iter()
+        .map(|generated| generated.token)
+        .collect();
+    tokenizer.decode(&ids).map_err(wrong)
 }
 
 impl Engines {

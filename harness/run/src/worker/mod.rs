@@ -8,6 +8,7 @@ mod engine;
 mod multiply;
 mod pack;
 mod probe;
+mod program;
 mod timeline;
 mod weights;
 
@@ -19,7 +20,8 @@ use std::rc::Rc;
 use trit_core::TimelineRow;
 use trit_kernel::Cpu;
 use trit_measure::{
-    Clock, Evidence, MonotonicClock, Team, default_threads, memory, reset_peak_rss,
+    Clock, CpuTimes, Evidence, Memory, MonotonicClock, Team, default_threads, memory,
+    reset_peak_rss,
 };
 
 use crate::pairing::iterations_for;
@@ -88,6 +90,31 @@ struct Done {
     tokens: Vec<Token>,
     /// The memory of the worker meanwhile.
     timeline: Vec<TimelineRow>,
+    /// What processes outside of the worker used, where the work was theirs.
+    outside: Option<Outside>,
+}
+
+/// What a program that is not ours used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Outside {
+    /// Until it ended; `None` where the system does not tell.
+    cpu: Option<CpuTimes>,
+    /// At the look at which it was largest.
+    memory: Memory,
+}
+
+impl Outside {
+    /// Of two runs: everything that they used, and the memory of the larger.
+    fn and(&self, other: &Self) -> Self {
+        let larger = self.memory.peak_rss_bytes > other.memory.peak_rss_bytes;
+        Self {
+            cpu: match (self.cpu, other.cpu) {
+                (Some(one), Some(other)) => Some(one.plus(&other)),
+                (one, other) => one.or(other),
+            },
+            memory: if larger { self.memory } else { other.memory },
+        }
+    }
 }
 
 /// Something that is measured.
@@ -170,6 +197,7 @@ impl Shop {
             Job::Peak => Box::new(probe::Peak::open(self, task)?),
             Job::Prefill | Job::Decode => self.engines.open(task, self.cpu)?,
             Job::Control => Box::new(control::Control::new()),
+            Job::Program => Box::new(program::Program::open(task)?),
             Job::Unknown => {
                 return Err(Fault::unsupported("this version does not know the job"));
             }
@@ -196,6 +224,11 @@ impl Shop {
                 answers: Vec::new(),
                 sums: Vec::new(),
                 check: Some(engine::reference(task, self.cpu)?),
+            }),
+            Job::Program => Ok(Reply::Reference {
+                answers: Vec::new(),
+                sums: Vec::new(),
+                check: Some(engine::continued(task, self.cpu)?),
             }),
             Job::DispatchTeam
             | Job::DispatchRayon
@@ -254,7 +287,7 @@ impl Floor {
             }
             Request::Loop { slot, at_least_ns } => {
                 let subject = self.subject(slot)?;
-                let (sample, _) = sample(|| subject.run_loop(at_least_ns.min(MAX_LOOP_NS)))?;
+                let (sample, _) = sample(|| subject.run_loop(at_least_ns.min(MAX_LOOP_NS)), true)?;
                 Ok(Reply::Looped { sample })
             }
             Request::EndLoop { slot } => Ok(Reply::Answers {
@@ -290,30 +323,37 @@ fn slice(
     subject.poison();
     subject.warm_up(warm_up)?;
     subject.poison();
-    let (mut sample, tokens) = sample(|| subject.slice(iterations))?;
-    sample.peak_rss_bytes = sample.peak_rss_bytes.filter(|_| was_reset);
-    Ok((sample, tokens))
+    sample(|| subject.slice(iterations), was_reset)
 }
 
 /// What `calls` did, and what the system says about it.
-fn sample(calls: impl FnOnce() -> Result<Done, Fault>) -> Result<(Sample, Vec<Token>), Fault> {
+fn sample(
+    calls: impl FnOnce() -> Result<Done, Fault>,
+    was_reset: bool,
+) -> Result<(Sample, Vec<Token>), Fault> {
     let before = Evidence::before();
     let done = calls()?;
     let evidence = Evidence::after().since(&before);
-    let cpu = evidence.cpu;
-    let memory = memory();
+    let (cpu, memory) = if let Some(outside) = done.outside {
+        (outside.cpu, outside.memory)
+    } else {
+        let mut own = memory();
+        // A peak of before is not that of the calls.
+        own.peak_rss_bytes = own.peak_rss_bytes.filter(|_| was_reset);
+        (Some(evidence.cpu), own)
+    };
     let sample = Sample {
         iterations: done.calls,
         time_ns: done.time_ns,
         prepare_ns: done.prepare_ns,
-        user_ns: Some(cpu.user_ns),
-        system_ns: Some(cpu.system_ns),
+        user_ns: cpu.map(|cpu| cpu.user_ns),
+        system_ns: cpu.map(|cpu| cpu.system_ns),
         steal_ns: evidence.steal_ns,
-        involuntary_switches: Some(cpu.involuntary_switches),
+        involuntary_switches: cpu.map(|cpu| cpu.involuntary_switches),
         frequency_khz: evidence.frequency_khz,
-        voluntary_switches: Some(cpu.voluntary_switches),
-        minor_faults: Some(cpu.minor_faults),
-        major_faults: Some(cpu.major_faults),
+        voluntary_switches: cpu.map(|cpu| cpu.voluntary_switches),
+        minor_faults: cpu.map(|cpu| cpu.minor_faults),
+        major_faults: cpu.map(|cpu| cpu.major_faults),
         throttled_ns: evidence.throttled_ns,
         throttle_count: evidence.throttle_count,
         temperature_mc: evidence.temperature_mc,

@@ -8,6 +8,8 @@ mod issue;
 #[cfg(target_arch = "x86_64")]
 mod issue_x86;
 mod peak;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod peak_amx;
 #[cfg(target_arch = "aarch64")]
 mod peak_neon;
 #[cfg(target_arch = "x86_64")]

@@ -213,7 +213,13 @@ pub fn peaks(cpu: Cpu) -> Vec<PeakLoop> {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let native = &[];
     let all = SCALAR.iter().chain(native);
-    all.filter(|peak| cpu.has(peak.isa)).copied().collect()
+    let found = all.filter(|peak| cpu.has(peak.isa));
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    let found = {
+        use super::peak_amx::{LOOP, permitted};
+        found.chain(Some(&LOOP).filter(|_| permitted(cpu)))
+    };
+    found.copied().collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,215 @@
+//! `[[program]]`: other people's programs as subjects, run in turn with ours.
+
+use serde::{Deserialize, Serialize};
+
+use crate::suite::{Fault, check_counts, check_filled};
+use crate::{ThreadCount, Workload};
+
+/// How a program says what it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramOutput {
+    /// One JSON object a line, as `llama-bench -o jsonl` writes it: `n_prompt`, `n_gen` and `samples_ns` count.
+    #[default]
+    LlamaBench,
+    /// Lines of `<nanoseconds>,<tokens>`; others are ignored.
+    NanosTokens,
+}
+
+/// How the answer of a program is compared with ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramCheck {
+    /// A command that continues `{prompt}` greedily by `{gen_tokens}` tokens and prints the text.
+    pub command: Vec<String>,
+    /// The prompt.
+    pub prompt: String,
+    /// Tokens that are generated.
+    #[serde(default = "check_tokens")]
+    pub tokens: u64,
+    /// How many characters of the two texts have to be the same from the start, at least.
+    #[serde(default = "same_chars")]
+    pub same_chars: u64,
+}
+
+/// Cells of a program that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// What it is called in the record: `program:<name>`.
+    pub name: String,
+    /// `prefill` or `decode`.
+    pub workload: Workload,
+    /// Program and arguments, in which `{model}`, `{threads}`, `{prompt_tokens}`, `{gen_tokens}` and `{depth}` are replaced.
+    pub command: Vec<String>,
+    /// What it prints.
+    #[serde(default)]
+    pub output: ProgramOutput,
+    /// Files of the model that it knows.
+    pub models: Vec<String>,
+    /// Thread counts.
+    #[serde(default = "all_threads")]
+    pub threads: Vec<ThreadCount>,
+    /// Tokens of a prompt of a prefill cell.
+    #[serde(default = "prompt_tokens")]
+    pub prompt_tokens: u64,
+    /// Tokens generated in a run of a decode cell.
+    #[serde(default = "gen_tokens")]
+    pub gen_tokens: u64,
+    /// Tokens in the KV cache before.
+    #[serde(default)]
+    pub depth: u64,
+    /// How its answer is compared with ours; without it the cell says that it was not.
+    #[serde(default)]
+    pub check: Option<ProgramCheck>,
+}
+
+/// What a worker has to know about a program: the commands, with everything filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgramTask {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// What it prints.
+    pub output: ProgramOutput,
+    /// Whether prompts are timed; otherwise generated tokens are.
+    pub prefill: bool,
+    /// The check.
+    pub check: Option<ProgramCheck>,
+}
+
+fn check_tokens() -> u64 {
+    32
+}
+fn same_chars() -> u64 {
+    40
+}
+fn prompt_tokens() -> u64 {
+    512
+}
+fn gen_tokens() -> u64 {
+    128
+}
+fn all_threads() -> Vec<ThreadCount> {
+    vec![ThreadCount::All]
+}
+
+impl Program {
+    /// What the `workload` of this section may be.
+    pub const WORKLOADS: [Workload; 2] = [Workload::Prefill, Workload::Decode];
+    /// What is replaced in a command.
+    pub const PLACES: [&'static str; 6] = [
+        "{model}",
+        "{threads}",
+        "{prompt_tokens}",
+        "{gen_tokens}",
+        "{depth}",
+        "{prompt}",
+    ];
+
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let name_ok = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(name_ok) {
+            let message = format!(
+                "`{}` is not a name; hint: 1 to 64 of letters, digits and . _ -",
+                self.name
+            );
+            return Err(("name", message));
+        }
+        if !Self::WORKLOADS.contains(&self.workload) {
+            let message = format!(
+                "`{}` does not belong here; hint: prefill or decode",
+                self.workload
+            );
+            return Err(("workload", message));
+        }
+        check_command("command", &self.command)?;
+        check_filled("models", &self.models)?;
+        check_filled("threads", &self.threads)?;
+        check_counts("prompt_tokens", &[self.prompt_tokens])?;
+        check_counts("gen_tokens", &[self.gen_tokens])?;
+        if self.models.iter().any(|model| model.starts_with("synth:")) {
+            return Err((
+                "models",
+                "other programs read files only; hint: `tritbench model synth` writes one".into(),
+            ));
+        }
+        if let Some(check) = &self.check {
+            check_command("check.command", &check.command)?;
+            check_counts("check.tokens", &[check.tokens])?;
+            check_counts("check.same_chars", &[check.same_chars])?;
+        }
+        Ok(())
+    }
+
+    /// The commands for one model and thread count.
+    pub fn task(&self, model: &str, threads: usize) -> ProgramTask {
+        let filled = |command: &[String], gen_tokens: u64, prompt: &str| {
+            let values = [
+                model.to_owned(),
+                threads.to_string(),
+                self.prompt_tokens.to_string(),
+                gen_tokens.to_string(),
+                self.depth.to_string(),
+                prompt.to_owned(),
+            ];
+            command.iter().map(|word| fill(word, &values)).collect()
+        };
+        let check = self.check.as_ref().map(|check| ProgramCheck {
+            command: filled(&check.command, check.tokens, &check.prompt),
+            ..check.clone()
+        });
+        ProgramTask {
+            command: filled(&self.command, self.gen_tokens, ""),
+            output: self.output,
+            prefill: self.workload == Workload::Prefill,
+            check,
+        }
+    }
+}
+
+/// A word with its places filled, from left to right: what was filled in is not looked at again.
+fn fill(word: &str, values: &[String; 6]) -> String {
+    let (mut out, mut rest) = (String::new(), word);
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let place = Program::PLACES
+            .iter()
+            .position(|place| rest.starts_with(place));
+        let taken = if let Some(place) = place {
+            out.push_str(&values[place]);
+            Program::PLACES[place].len()
+        } else {
+            out.push('{');
+            1
+        };
+        rest = &rest[taken..];
+    }
+    out + rest
+}
+
+fn check_command(key: &'static str, command: &[String]) -> Result<(), Fault> {
+    check_filled(key, command)?;
+    if command[0].is_empty() {
+        return Err((key, "has no program; hint: a name or a path first".into()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_filled_once() {
+        let values = ["{threads}", "2", "512", "128", "0", "a {model}"].map(str::to_owned);
+        assert_eq!(fill("{model}", &values), "{threads}");
+        assert_eq!(fill("-t{threads}x{", &values), "-t2x{");
+        assert_eq!(
+            fill("{\"p\": {prompt_tokens}, \"q\": \"{prompt}\"}", &values),
+            "{\"p\": 512, \"q\": \"a {model}\"}"
+        );
+        assert_eq!(fill("plain", &values), "plain");
+    }
+}

@@ -1,0 +1,313 @@
+//! Programs that are not ours: started anew for each sample, timed by what they say themselves, watched from outside.
+
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use trit_core::{ProgramOutput, ProgramTask};
+use trit_measure::sys::process::dies_with_us;
+use trit_measure::{Memory, Roots, children_times};
+
+use super::{Done, Fault, Outside, Subject};
+use crate::protocol::{Answer, Opened, Task};
+
+/// Most bytes of output that are kept of each stream.
+const MAX_OUTPUT: u64 = 16 << 20;
+/// How often its memory is looked at. Peaks are counted by the kernel; what ends between two looks is the last of them.
+const LOOK: Duration = Duration::from_millis(20);
+/// How much of what it said is told in an error.
+const TOLD_CHARS: usize = 200;
+
+/// What a program did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    calls: u64,
+    time_ns: u64,
+}
+
+/// How a run of a program ended.
+struct Ran {
+    stdout: String,
+    outside: Outside,
+}
+
+/// One program with its arguments.
+pub(super) struct Program {
+    task: ProgramTask,
+    /// Calls that the cell asks for: prompts or tokens of a run.
+    tokens: u64,
+    text: Option<String>,
+    model_sha256: String,
+}
+
+impl Program {
+    pub(super) fn open(task: &Task) -> Result<Self, Fault> {
+        let program = task
+            .program
+            .clone()
+            .ok_or_else(|| Fault::failed("a program without a command"))?;
+        let model_sha256 = trit_engine::file::sha256(task.model.as_ref()).map_err(Fault::failed)?;
+        let text = match &program.check {
+            Some(check) => Some(run(&check.command)?.stdout),
+            None => None,
+        };
+        let tokens = if program.prefill {
+            task.prompt_tokens
+        } else {
+            task.gen_tokens
+        };
+        Ok(Self {
+            task: program,
+            tokens,
+            text,
+            model_sha256,
+        })
+    }
+}
+
+impl Subject for Program {
+    fn opened(&self) -> Opened {
+        Opened {
+            model_sha256: self.model_sha256.clone(),
+            check: self.text.clone(),
+            ..Opened::default()
+        }
+    }
+
+    /// A program warms up by itself, or does not: that is part of what it is.
+    fn warm_up(&mut self, _calls: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn poison(&mut self) {}
+
+    fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
+        let mut all = Done::default();
+        for _ in 0..iterations {
+            let ran = run(&self.task.command)?;
+            let said = parse(
+                &ran.stdout,
+                self.task.output,
+                self.task.prefill,
+                self.tokens,
+            )?;
+            all.calls += said.calls;
+            all.time_ns += said.time_ns;
+            let outside = all.outside.get_or_insert_default();
+            *outside = outside.and(&ran.outside);
+        }
+        Ok(all)
+    }
+
+    /// Its answers are compared once, when it is opened: what it prints while it is timed are times.
+    fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+/// The lines of a stream, in a thread of its own, so that no full pipe stops the program.
+fn collect(stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut stream = stream;
+        // What was read until an error is what there is.
+        let _ = stream.by_ref().take(MAX_OUTPUT).read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+        let _ = io::copy(&mut stream, &mut io::sink());
+    });
+    receiver
+}
+
+/// Looks at the memory of a program until it has closed its output.
+fn watch(child: &Child, output: &Receiver<Vec<u8>>) -> (Vec<u8>, Memory) {
+    let mut largest = Memory::default();
+    loop {
+        let answer = output.recv_timeout(LOOK);
+        let now = Memory::read(&Roots::default(), Some(child.id()));
+        let peak = largest.peak_rss_bytes.max(now.peak_rss_bytes);
+        if now.rss_bytes >= largest.rss_bytes {
+            largest = now;
+        }
+        largest.peak_rss_bytes = peak;
+        match answer {
+            Ok(bytes) => return (bytes, largest),
+            Err(RecvTimeoutError::Disconnected) => return (Vec::new(), largest),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// Runs a command to its end.
+fn run(command: &[String]) -> Result<Ran, Fault> {
+    let (name, arguments) = command
+        .split_first()
+        .ok_or_else(|| Fault::failed("an empty command"))?;
+    let mut starting = Command::new(name);
+    starting
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    dies_with_us(&mut starting);
+    let before = children_times();
+    let mut child = starting.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Fault::unsupported(format!(
+            "`{name}` is not installed; hint: put it on the PATH, or write its path in the suite"
+        )),
+        _ => Fault::failed(format!("cannot start `{name}`: {error}")),
+    })?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = stdout.map(collect);
+    let stderr = stderr.map(collect);
+    let (bytes, memory) = match &stdout {
+        Some(output) => watch(&child, output),
+        None => (Vec::new(), Memory::default()),
+    };
+    let status = child
+        .wait()
+        .map_err(|error| Fault::failed(format!("cannot wait for `{name}`: {error}")))?;
+    let complaints = stderr.and_then(|stream| stream.recv().ok());
+    if !status.success() {
+        return Err(ended(name, status, &complaints.unwrap_or_default()));
+    }
+    let cpu = children_times()
+        .zip(before)
+        .map(|(after, before)| after.since(&before));
+    Ok(Ran {
+        stdout: String::from_utf8_lossy(&bytes).into_owned(),
+        outside: Outside { cpu, memory },
+    })
+}
+
+fn ended(name: &str, status: ExitStatus, complaints: &[u8]) -> Fault {
+    let text = String::from_utf8_lossy(complaints);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    let said = last.map_or_else(String::new, |line| format!(": {}", start_of(line)));
+    Fault::failed(format!("`{name}` ended with {status}{said}"))
+}
+
+fn start_of(text: &str) -> String {
+    text.trim().chars().take(TOLD_CHARS).collect()
+}
+
+/// The part of a line of `llama-bench -o jsonl` that counts.
+#[derive(Deserialize)]
+struct BenchLine {
+    n_prompt: u64,
+    n_gen: u64,
+    samples_ns: Vec<u64>,
+}
+
+/// What the output says about prompts or generated tokens; `tokens` is how many of them a run was asked for.
+fn parse(stdout: &str, output: ProgramOutput, prefill: bool, tokens: u64) -> Result<Said, Fault> {
+    let mut said = Said {
+        calls: 0,
+        time_ns: 0,
+    };
+    let mut add = |calls: u64, time_ns: u64| {
+        said.calls = said.calls.saturating_add(calls);
+        said.time_ns = said.time_ns.saturating_add(time_ns);
+    };
+    match output {
+        ProgramOutput::LlamaBench => {
+            for line in stdout
+                .lines()
+                .filter(|line| line.trim_start().starts_with('{'))
+            {
+                let line: BenchLine = serde_json::from_str(line).map_err(|error| {
+                    Fault::failed(format!(
+                        "`{}` is not a line of llama-bench: {error}",
+                        start_of(line)
+                    ))
+                })?;
+                // Tests that mix both say nothing about either.
+                let fits = if prefill {
+                    line.n_prompt == tokens && line.n_gen == 0
+                } else {
+                    line.n_gen == tokens && line.n_prompt == 0
+                };
+                if fits {
+                    for time_ns in line.samples_ns {
+                        add(if prefill { 1 } else { tokens }, time_ns);
+                    }
+                }
+            }
+        }
+        ProgramOutput::NanosTokens => {
+            let lines = stdout.lines().filter_map(|line| {
+                let (nanos, tokens) = line.trim().split_once(',')?;
+                Some((nanos.trim().parse().ok()?, tokens.trim().parse().ok()?))
+            });
+            for (time_ns, done) in lines {
+                if prefill && done != tokens {
+                    return Err(Fault::failed(format!(
+                        "it says that it processed {done} tokens, and was asked for {tokens}"
+                    )));
+                }
+                add(if prefill { 1 } else { done }, time_ns);
+            }
+        }
+    }
+    if said.calls == 0 || said.time_ns == 0 {
+        let what = if prefill { "a prompt of" } else { "generating" };
+        return Err(Fault::failed(format!(
+            "it printed no time of {what} {tokens} tokens; it printed `{}`",
+            start_of(stdout)
+        )));
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BENCH: &str = concat!(
+        "ggml: some talk\n",
+        r#"{"build_commit":"1","n_prompt":512,"n_gen":0,"samples_ns":[2000,3000],"avg_ts":1.5}"#,
+        "\n",
+        r#"{"build_commit":"1","n_prompt":0,"n_gen":128,"samples_ns":[7000],"avg_ts":1.5}"#,
+        "\n",
+        r#"{"build_commit":"1","n_prompt":512,"n_gen":128,"samples_ns":[9000],"avg_ts":1.5}"#,
+        "\n",
+    );
+
+    #[test]
+    fn what_programs_print_is_read() {
+        let bench = |prefill, tokens| parse(BENCH, ProgramOutput::LlamaBench, prefill, tokens);
+        let said = |calls, time_ns| Ok(Said { calls, time_ns });
+        assert_eq!(bench(true, 512), said(2, 5000));
+        assert_eq!(bench(false, 128), said(128, 7000));
+        let error = bench(false, 64).unwrap_err().message;
+        assert!(error.contains("64 tokens"), "{error}");
+        let lines = "loading\n 1000, 16\n2000,16\n";
+        let nanos =
+            |text, prefill, tokens| parse(text, ProgramOutput::NanosTokens, prefill, tokens);
+        assert_eq!(nanos(lines, false, 32), said(32, 3000));
+        assert_eq!(nanos(lines, true, 16), said(2, 3000));
+        nanos(lines, true, 8).unwrap_err();
+        nanos("0,4\n", false, 4).unwrap_err();
+        nanos("", false, 4).unwrap_err();
+        parse("{\"n_prompt\": 1}", ProgramOutput::LlamaBench, true, 1).unwrap_err();
+    }
+
+    #[test]
+    fn programs_are_run_and_watched() {
+        let shell = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
+        let ran = run(&shell("echo 5,1; echo talk >&2")).unwrap();
+        assert_eq!(ran.stdout, "5,1\n");
+        assert!(ran.outside.cpu.is_some());
+        let fault = run(&shell("echo first >&2; echo broken >&2; exit 4"))
+            .map(|_| ())
+            .unwrap_err();
+        assert!(fault.message.contains("exit status: 4: broken"), "{fault}");
+        let missing = ["no-such-program-here".to_owned()];
+        let fault = run(&missing).map(|_| ()).unwrap_err();
+        assert_eq!(fault.kind, crate::protocol::FailureKind::Unsupported);
+        assert!(fault.message.contains("not installed"), "{fault}");
+    }
+}
