@@ -25,7 +25,10 @@ mod summary;
 mod table;
 mod units;
 
-pub use chart::{ChartData, Heading, write_charts, write_history, write_timeline};
+pub use chart::{
+    ChartData, Heading, PartKind, Phase, PhasePart, write_charts, write_history, write_phases,
+    write_timeline,
+};
 pub use contrast::{
     Contrast, ContrastError, ContrastRow, Entry, Filter, Question, Source, contrast, contrast_keys,
     contrast_measures, contrast_text,

@@ -19,6 +19,7 @@ mod machine;
 mod model;
 #[cfg(target_os = "linux")]
 mod monitor;
+mod profile;
 mod report;
 mod run;
 mod selftest;
@@ -54,6 +55,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     Monitor(monitor::MonitorArgs),
     Ab(ab::AbArgs),
+    Profile(profile::ProfileArgs),
     Compare(compare::CompareArgs),
     Load(load::LoadArgs),
     Gate(gate::GateArgs),
@@ -72,7 +74,7 @@ enum Command {
 
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Measure", &["run", "ab", "monitor", "load"]),
+    ("Measure", &["run", "ab", "profile", "monitor", "load"]),
     (
         "Judge",
         &["compare", "gate", "selftest", "history", "report"],
@@ -106,6 +108,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         #[cfg(target_os = "linux")]
         Command::Monitor(args) => monitor::run(&args),
         Command::Ab(args) => ab::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Gate(args) => gate::run(&args),

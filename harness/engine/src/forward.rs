@@ -7,13 +7,14 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
-use trit_measure::{ColumnsMut, columns, share};
+use trit_measure::{Clock, ColumnsMut, MonotonicClock, columns, share};
 use trit_ops::{Attention, Floats};
 
 use crate::file::{Activation, Config};
 use crate::kv::{KvCache, KvRows};
 use crate::model::Engine;
 use crate::options::ActivationType;
+use crate::profile::Role;
 use crate::session::Session;
 use crate::weights::Projection;
 
@@ -34,6 +35,22 @@ struct Scratch {
     row: Vec<f32>,
     scores: Vec<f32>,
     normed: Vec<f32>,
+    /// How long the thread worked in regions that were timed, until it was asked.
+    worked_ns: u64,
+}
+
+impl Scratch {
+    /// The thread has done its part of a region that began then, if anybody wants to know.
+    fn worked_since(&mut self, start: Option<u64>) {
+        if let Some(start) = start {
+            self.worked_ns += MonotonicClock.now_ns() - start;
+        }
+    }
+}
+
+/// The time at which a thread begins its part of a region, where that is wanted.
+fn begun(timed: bool) -> Option<u64> {
+    timed.then(|| MonotonicClock.now_ns())
 }
 
 /// The input of the next linears.
@@ -101,6 +118,7 @@ impl Buffers {
             row: Vec::new(),
             scores: vec![0.0; positions * (config.heads / config.kv_heads)],
             normed: vec![0.0; widest],
+            worked_ns: 0,
         };
         Self {
             x: vec![0.0; tokens * config.hidden],
@@ -123,8 +141,13 @@ impl Buffers {
         }
     }
 
+    /// How long all threads together worked in timed regions since the last question.
+    pub(crate) fn worked(&mut self) -> u64 {
+        worked(&mut self.scratch)
+    }
+
     /// Logits of token `token` of the chunk: final norm, then the head, its rows split between the threads.
-    pub(crate) fn head(&mut self, engine: &Engine, token: usize, logits: &mut [f32]) {
+    pub(crate) fn head(&mut self, engine: &Engine, token: usize, logits: &mut [f32], timed: bool) {
         let (config, weights, ops) = (&engine.config, &engine.weights, engine.ops);
         let hidden = config.hidden;
         let normed = &mut self.normed;
@@ -133,17 +156,29 @@ impl Buffers {
         let normed = &*normed;
         let threads = engine.team.threads();
         let mut rest = logits;
-        let mut parts: Parts<(Range<usize>, &mut [f32])> = (0..threads)
-            .map(|thread| {
+        let scratch = self.scratch.iter_mut().enumerate();
+        let mut parts: Parts<(Range<usize>, &mut [f32], &mut Scratch)> = scratch
+            .map(|(thread, scratch)| {
                 let rows = share(config.vocab, 16, thread, threads);
                 let part = rest.split_off_mut(..rows.len()).expect(COVERED);
-                (rows, part)
+                (rows, part, scratch)
             })
             .collect();
-        engine.team.run_parts(&mut parts, |_, (rows, out)| {
-            weights.head.dot(ops, rows.clone(), normed, out);
-        });
+        engine
+            .team
+            .run_parts(&mut parts, |_, (rows, out, scratch)| {
+                let start = begun(timed);
+                weights.head.dot(ops, rows.clone(), normed, out);
+                scratch.worked_since(start);
+            });
     }
+}
+
+fn worked(scratch: &mut [Scratch]) -> u64 {
+    let taken = scratch
+        .iter_mut()
+        .map(|one| std::mem::take(&mut one.worked_ns));
+    taken.sum()
 }
 
 /// What happens to a token's floats before they are quantized.
@@ -163,6 +198,7 @@ struct Input<'a> {
     kernel: &'a dyn Kernel,
     tokens: usize,
     k: usize,
+    timed: bool,
 }
 
 impl Input<'_> {
@@ -212,6 +248,7 @@ impl Input<'_> {
             });
         }
         let work = |part: &mut Part<'_>| {
+            let start = begun(self.timed);
             let rows = part
                 .x
                 .chunks_exact_mut(width)
@@ -250,6 +287,7 @@ impl Input<'_> {
             let count = part.scales.len();
             let view = Activations::new(part.quantized, count, k);
             kernel.prepare(view, 0..count.div_ceil(step), part.prepared);
+            part.scratch.worked_since(start);
         };
         if let [part] = &mut parts[..] {
             work(part);
@@ -274,6 +312,7 @@ impl Input<'_> {
         let outputs = split(out, tokens, kernel.row_step(), scratch.len());
         let mut parts: Parts<_> = outputs.into_iter().zip(scratch).collect();
         self.engine.team.run_parts(&mut parts, |_, (out, scratch)| {
+            let start = begun(self.timed);
             let mine = out.range();
             let mut first = 0;
             for projection in projections {
@@ -329,6 +368,7 @@ impl Input<'_> {
                 }
                 first += rows;
             }
+            scratch.worked_since(start);
         });
     }
 }
@@ -397,11 +437,13 @@ impl Session<'_> {
         } else {
             &*engine.gemm
         };
+        let timed = self.laps.running();
         let input = |k| Input {
             engine,
             kernel,
             tokens: count,
             k,
+            timed,
         };
 
         let Buffers {
@@ -418,12 +460,17 @@ impl Session<'_> {
         let attended = &mut attended[..count * heads_width];
         let wide = &mut wide[..count * 2 * ffn];
 
+        let threads = engine.team.threads();
+        let laps = &mut self.laps;
+        laps.begin();
         for (token, x) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
             engine.weights.embedding.row(*token as usize, x);
         }
+        laps.end(engine.weights.layers.len(), Role::Embedding, threads, 0);
         for (index, layer) in engine.weights.layers.iter().enumerate() {
             let call = input(hidden);
             call.quantize(x, Before::Norm(&layer.attn_norm), inputs, scratch);
+            laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(
                 inputs,
                 &[&layer.q, &layer.k, &layer.v],
@@ -431,6 +478,7 @@ impl Session<'_> {
                 qkv,
                 scratch,
             );
+            laps.end(index, Role::Qkv, threads, worked(scratch));
 
             rotate(engine, &self.rope, qkv, first);
             self.cache.store(
@@ -443,7 +491,14 @@ impl Session<'_> {
                     keys: heads_width,
                 },
             );
-            attend(engine, &self.cache, index, first, qkv, attended, scratch);
+            laps.end(index, Role::Rope, if count == 1 { threads } else { 1 }, 0);
+            let place = Place {
+                layer: index,
+                first,
+                timed,
+            };
+            attend(engine, &self.cache, place, qkv, attended, scratch);
+            laps.end(index, Role::Attention, threads, worked(scratch));
 
             let call = input(heads_width);
             let before = layer
@@ -451,10 +506,13 @@ impl Session<'_> {
                 .as_deref()
                 .map_or(Before::Nothing, Before::Norm);
             call.quantize(attended, before, inputs, scratch);
+            laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(inputs, &[&layer.o], Then::Add, x, scratch);
+            laps.end(index, Role::Output, threads, worked(scratch));
 
             let call = input(hidden);
             call.quantize(x, Before::Norm(&layer.ffn_norm), inputs, scratch);
+            laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(
                 inputs,
                 &[&layer.gate, &layer.up],
@@ -462,11 +520,14 @@ impl Session<'_> {
                 wide,
                 scratch,
             );
+            laps.end(index, Role::GateUp, threads, worked(scratch));
 
             let call = input(ffn);
             let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
             call.quantize(wide, before, inputs, scratch);
+            laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(inputs, &[&layer.down], Then::Add, x, scratch);
+            laps.end(index, Role::Down, threads, worked(scratch));
         }
     }
 }
@@ -503,6 +564,15 @@ fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: 
         .run_parts(&mut parts, |_, (first, qkv)| work(qkv, *first));
 }
 
+/// Which part of a forward pass a region belongs to.
+#[derive(Clone, Copy)]
+struct Place {
+    layer: usize,
+    /// Position of the first token.
+    first: usize,
+    timed: bool,
+}
+
 /// The numbers of pairs of token and key head, and where their outputs go.
 enum Pieces<'a> {
     /// Neighbours: the key heads of one token.
@@ -516,12 +586,16 @@ enum Pieces<'a> {
 fn attend(
     engine: &Engine,
     cache: &KvCache,
-    layer: usize,
-    first: usize,
+    place: Place,
     qkv: &[f32],
     out: &mut [f32],
     scratch: &mut [Scratch],
 ) {
+    let Place {
+        layer,
+        first,
+        timed,
+    } = place;
     let config = &engine.config;
     let (dim, kv_heads) = (config.head_dim, config.kv_heads);
     let group = config.heads / kv_heads * dim;
@@ -561,6 +635,7 @@ fn attend(
         engine.ops.attention(call, scores, out);
     };
     engine.team.run_parts(&mut parts, |_, (pieces, scratch)| {
+        let start = begun(timed);
         let scores = &mut scratch.scores;
         match pieces {
             Pieces::Neighbours(first, outputs) => outputs
@@ -570,5 +645,6 @@ fn attend(
                 .iter_mut()
                 .for_each(|(piece, out)| work(*piece, out, scores)),
         }
+        scratch.worked_since(start);
     });
 }

@@ -11,6 +11,7 @@ use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
 use crate::options::{ActivationType, EngineOptions, KvType};
+use crate::profile::Role;
 use crate::session::Session;
 use crate::synth::{self, Shape};
 use crate::tokenizer::Tokenizer;
@@ -175,10 +176,38 @@ impl Engine {
     /// at the layout's bits a weight, at most 2, the head, the keys and values of all positions, and one row of the
     /// embedding. Padding, prefetches and activations do not count.
     pub fn bytes_per_token(&self, position: usize) -> u64 {
-        let bits = self.layout.spec().weight_bits.min(2.0);
-        let linears = (self.config.linear_weights() as f64 * bits / 8.0) as u64;
-        let row = self.weights.embedding.bytes().len() / self.config.vocab;
-        linears + self.weights.head.bytes() + self.kv_bytes(position + 1) + row as u64
+        let roles = Role::ALL.into_iter();
+        roles.map(|role| self.role_bytes(role, position)).sum()
+    }
+
+    /// The part of [`Self::bytes_per_token`] that one role reads.
+    pub fn role_bytes(&self, role: Role, position: usize) -> u64 {
+        match role {
+            Role::Embedding => (self.weights.embedding.bytes().len() / self.config.vocab) as u64,
+            Role::Norms | Role::Rope => 0,
+            Role::Attention => self.kv_bytes(position + 1),
+            Role::Head => self.weights.head.bytes(),
+            Role::Qkv | Role::Output | Role::GateUp | Role::Down => {
+                let bits = self.layout.spec().weight_bits.min(2.0);
+                (self.role_weights(role) as f64 * bits / 8.0) as u64
+            }
+        }
+    }
+
+    /// Ternary weights of one role in all layers; 0 for what is no linear.
+    pub fn role_weights(&self, role: Role) -> u64 {
+        let linears: &[Linear] = match role {
+            Role::Qkv => &[Linear::Q, Linear::K, Linear::V],
+            Role::Output => &[Linear::O],
+            Role::GateUp => &[Linear::Gate, Linear::Up],
+            Role::Down => &[Linear::Down],
+            Role::Embedding | Role::Norms | Role::Rope | Role::Attention | Role::Head => &[],
+        };
+        let layer = linears.iter().map(|linear| {
+            let (rows, k) = self.config.linear_shape(*linear);
+            rows * k
+        });
+        (layer.sum::<usize>() * self.config.layers) as u64
     }
 
     /// Bytes of the keys and values of `positions` positions.

@@ -10,6 +10,7 @@ use crate::file::Config;
 use crate::forward::Buffers;
 use crate::kv::KvCache;
 use crate::model::Engine;
+use crate::profile::{Laps, Profile, Role};
 
 /// A sequence with its cache and scratch memory. Decoding allocates nothing that grows with the model.
 pub struct Session<'e> {
@@ -20,6 +21,7 @@ pub struct Session<'e> {
     position: usize,
     positions: usize,
     logits: Vec<f32>,
+    pub(crate) laps: Laps,
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -95,6 +97,7 @@ impl<'e> Session<'e> {
             position: 0,
             positions,
             logits: vec![0.0; config.vocab],
+            laps: Laps::default(),
         })
     }
 
@@ -111,6 +114,12 @@ impl<'e> Session<'e> {
     /// The threads that work for this session.
     pub fn team(&self) -> &'e Team {
         &self.engine.team
+    }
+
+    /// Keeps the times of forward passes from now on, or no longer; gives those that were kept. Costs a look at the clock a
+    /// role and thread: well below a thousandth of a token of a model that is worth measuring.
+    pub fn profile(&mut self, keep: bool) -> Option<Profile> {
+        self.laps.keep(keep.then_some(self.engine.config.layers))
     }
 
     /// Forgets all but the first `positions` tokens.
@@ -174,7 +183,16 @@ impl<'e> Session<'e> {
     /// Logits of token `token` of the chunk that was last put through the blocks.
     fn head(&mut self, token: usize) {
         let engine = self.engine;
-        self.buffers.head(engine, token, &mut self.logits);
+        self.laps.begin();
+        self.buffers
+            .head(engine, token, &mut self.logits, self.laps.running());
+        let layers = engine.config.layers;
+        self.laps.end(
+            layers,
+            Role::Head,
+            engine.team.threads(),
+            self.buffers.worked(),
+        );
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), EngineError> {

@@ -5,6 +5,7 @@ mod canvas;
 mod energy;
 mod figure;
 mod history;
+mod phases;
 pub(crate) mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use trit_stats::ecdf;
 
 use self::canvas::{Canvas, PALETTE, shade};
 pub use self::history::write_history;
+pub use self::phases::{PartKind, Phase, PhasePart, write_phases};
 pub use self::timeline::write_timeline;
 
 use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};

@@ -1,0 +1,529 @@
+//! `tritbench profile`: where the time and the bytes of a token go.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use serde_json::{Value, json};
+use trit_engine::{Engine, Profile, Role, Sampler, SamplerOptions, Session};
+use trit_measure::{Clock, MonotonicClock, sys::interrupt};
+use trit_report::{Heading, PartKind, Phase, PhasePart, write_phases};
+use trit_run::Timeouts;
+
+use crate::args::{ComputeArgs, FileArgs, FormatArg, ModelArg, PrecisionArgs, SeedArg, positive};
+use crate::engine::{engine_failure, open};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::out::{Out, Table, say};
+use crate::probe;
+
+/// Bytes that the read probe goes through: what no cache holds.
+const READ_BYTES: u64 = 1 << 30;
+
+/// Shows where the time and the bytes of a token go: linears, attention, norms, head, waiting
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Shows where the time and the bytes of a token go, apart for prefill and decode: every linear, attention, norms and \
+                  quantization, the head, sampling, and what threads wait for one another. Bytes are compared with the read bandwidth \
+                  that is measured beside it.\n\n\
+                  With --out the rows are kept layer by layer (profile.csv), with a chart (profile.svg, profile.png) and folded stacks \
+                  for viewers of flame graphs (profile.folded).",
+    after_help = "Examples:
+  tritbench profile --model synth:125m
+  tritbench profile --model model.gguf --threads 1 --prompt-tokens 512 --gen-tokens 128
+  tritbench profile --model model.gguf --out profile && flamegraph.pl profile/profile.folded > flame.svg"
+)]
+pub(crate) struct ProfileArgs {
+    #[command(flatten)]
+    model: ModelArg,
+
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value = "128", value_parser = positive)]
+    prompt_tokens: usize,
+
+    /// Tokens that are generated behind it
+    #[arg(long, value_name = "N", default_value = "64", value_parser = positive)]
+    gen_tokens: usize,
+
+    /// Do not measure the read bandwidth
+    #[arg(long)]
+    no_limits: bool,
+
+    /// A new directory for profile.csv, profile.svg, profile.png and profile.folded
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    compute: ComputeArgs,
+
+    #[command(flatten)]
+    precision: PrecisionArgs,
+
+    #[command(flatten)]
+    file: FileArgs,
+
+    #[command(flatten)]
+    seed: SeedArg,
+
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+/// One phase as it was measured.
+struct Measured {
+    name: &'static str,
+    tokens: usize,
+    /// Wall time, sampling included.
+    time_ns: u64,
+    /// The same without looking at the clock in between.
+    plain_ns: u64,
+    sampling_ns: u64,
+    profile: Profile,
+    /// Tokens in the cache at the middle of the phase.
+    position: usize,
+    /// How often the weights were read.
+    passes: usize,
+}
+
+pub(crate) fn run(args: &ProfileArgs) -> Outcome {
+    if cfg!(debug_assertions) {
+        say("note: this is a debug build, whose times mean little");
+    }
+    if let Some(out) = &args.out {
+        new_directory(out)?;
+    }
+    let asked = interrupt::install().map_err(Failure::failed)?;
+    let engine = open(
+        &args.model.model,
+        &args.compute,
+        &args.precision,
+        &args.file,
+        args.seed.seed,
+    )?;
+    let Some(measured) = measure(&engine, args, asked)? else {
+        return Ok(Exit::Interrupted);
+    };
+    let bandwidth = if args.no_limits {
+        None
+    } else {
+        read_bandwidth(engine.threads(), asked)?
+    };
+    let rows = table(&engine, &measured, bandwidth);
+    Out::new().text(&rows.render(args.format.format))?;
+    for phase in &measured {
+        say(&summary(phase));
+    }
+    if let Some(out) = &args.out {
+        write(&engine, &args.model.model, &measured, bandwidth, out)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn new_directory(path: &Path) -> Result<(), Failure> {
+    let name = path.display();
+    fs::create_dir_all(path)
+        .and_then(|()| fs::read_dir(path))
+        .map_err(|error| {
+            Failure::failed(
+                anyhow::Error::new(error).context(format!("cannot make directory `{name}`")),
+            )
+        })?
+        .next()
+        .map_or(Ok(()), |_| {
+            Err(Failure::usage(anyhow::anyhow!(
+                "`{name}` is not empty; hint: give another --out"
+            )))
+        })
+}
+
+/// Prefill and decode, each once to warm up, then without and with a clock; `None` when interrupted.
+fn measure(
+    engine: &Engine,
+    args: &ProfileArgs,
+    asked: &AtomicBool,
+) -> Result<Option<Vec<Measured>>, Failure> {
+    let vocab = engine.config().vocab;
+    let mut rng = trit_core::Rng::named(args.seed.seed, "profile");
+    let prompt: Vec<u32> = (0..args.prompt_tokens)
+        .map(|_| rng.below(vocab as u64) as u32)
+        .collect();
+    let positions = prompt.len().saturating_add(args.gen_tokens);
+    let mut session = engine.session(positions).map_err(engine_failure)?;
+    let mut sampler = Sampler::new(SamplerOptions::default()).map_err(engine_failure)?;
+    let mut prefill = (0, 0);
+    let mut decode = (0, 0);
+    let mut kept = None;
+    // The first round warms up, the second is without a clock, the third with it.
+    for keep in [false, false, true] {
+        if asked.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        session.truncate(0);
+        session.profile(keep);
+        let start = MonotonicClock.now_ns();
+        let logits = session.prefill(&prompt).map_err(engine_failure)?;
+        let prefill_ns = MonotonicClock.now_ns() - start;
+        let first = sampler.sample(logits, &prompt).map_err(engine_failure)?;
+        let of_prefill = session.profile(keep);
+        let run = generate(&mut session, &mut sampler, first, args.gen_tokens, asked)?;
+        let Some((decode_ns, sampling_ns)) = run else {
+            return Ok(None);
+        };
+        prefill = (prefill.1, prefill_ns);
+        decode = (decode.1, decode_ns);
+        if let (Some(of_prefill), Some(of_decode)) = (of_prefill, session.profile(false)) {
+            kept = Some((of_prefill, of_decode, sampling_ns));
+        }
+    }
+    let Some((of_prefill, of_decode, sampling_ns)) = kept else {
+        return Ok(None);
+    };
+    let chunks = prompt.len().div_ceil(engine.ubatch());
+    Ok(Some(vec![
+        Measured {
+            name: "prefill",
+            tokens: prompt.len(),
+            time_ns: prefill.1,
+            plain_ns: prefill.0,
+            sampling_ns: 0,
+            profile: of_prefill,
+            position: prompt.len() / 2,
+            passes: chunks,
+        },
+        Measured {
+            name: "decode",
+            tokens: args.gen_tokens,
+            time_ns: decode.1,
+            plain_ns: decode.0,
+            sampling_ns,
+            profile: of_decode,
+            position: prompt.len() + args.gen_tokens / 2,
+            passes: args.gen_tokens,
+        },
+    ]))
+}
+
+/// Generates; gives the time of all tokens and the part of it that choosing them took.
+fn generate(
+    session: &mut Session<'_>,
+    sampler: &mut Sampler,
+    first: u32,
+    tokens: usize,
+    asked: &AtomicBool,
+) -> Result<Option<(u64, u64)>, Failure> {
+    let (mut token, mut sampling_ns) = (first, 0);
+    let start = MonotonicClock.now_ns();
+    for _ in 0..tokens {
+        if asked.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let logits = session.decode(token).map_err(engine_failure)?;
+        let before = MonotonicClock.now_ns();
+        token = sampler.sample(logits, &[]).map_err(engine_failure)?;
+        sampling_ns += MonotonicClock.now_ns() - before;
+    }
+    Ok(Some((MonotonicClock.now_ns() - start, sampling_ns)))
+}
+
+/// Bytes a nanosecond that the threads can read; `None` when interrupted.
+fn read_bandwidth(threads: usize, asked: &AtomicBool) -> Result<Option<f64>, Failure> {
+    say("measuring the read bandwidth");
+    let measured = trit_run::measure_limits(
+        &probe::worker_command()?,
+        &[threads],
+        READ_BYTES,
+        Timeouts::default().setup,
+        &|| asked.load(Ordering::SeqCst),
+    );
+    match measured {
+        Ok(limits) => {
+            let read = limits.iter().find(|limit| limit.subject == "probe:read");
+            Ok(read.map(|limit| limit.amount_per_iteration as f64 / limit.time_ns))
+        }
+        Err(trit_run::WorkerError::Interrupted) => Ok(None),
+        Err(error) => Err(Failure::failed(error)),
+    }
+}
+
+/// A part of a phase, per token.
+struct Part {
+    name: &'static str,
+    kind: PartKind,
+    work_ns: f64,
+    wait_ns: f64,
+    bytes: Option<f64>,
+    /// Multiplications and additions of ternary linears.
+    ops: Option<f64>,
+}
+
+impl Part {
+    fn time_ns(&self) -> f64 {
+        self.work_ns + self.wait_ns
+    }
+
+    /// Bytes a nanosecond.
+    fn rate(&self) -> Option<f64> {
+        self.bytes
+            .filter(|_| self.time_ns() > 0.0)
+            .map(|bytes| bytes / self.time_ns())
+    }
+
+    /// Operations a nanosecond.
+    fn gops(&self) -> Option<f64> {
+        self.ops
+            .filter(|_| self.time_ns() > 0.0)
+            .map(|ops| ops / self.time_ns())
+    }
+}
+
+/// What a role reads in a phase, per token of it; `None` where that is nothing worth a rate.
+fn bytes(engine: &Engine, phase: &Measured, role: Role) -> Option<f64> {
+    let once = engine.role_bytes(role, phase.position) as f64;
+    let tokens = phase.tokens as f64;
+    match role {
+        Role::Embedding | Role::Norms | Role::Rope => None,
+        // Every token has its own part of the cache to read, and a prompt's logits are wanted once.
+        Role::Attention => Some(once),
+        Role::Head if phase.name == "prefill" => Some(once / tokens),
+        _ => Some(once * phase.passes as f64 / tokens),
+    }
+}
+
+fn parts(engine: &Engine, phase: &Measured) -> Vec<Part> {
+    let tokens = phase.tokens as f64;
+    let linears = Role::ALL.iter().filter(|role| role.is_linear()).count();
+    let (mut linear, mut other) = (0, 0);
+    let mut parts: Vec<Part> = Vec::new();
+    for role in Role::ALL {
+        let kind = if role.is_linear() {
+            linear += 1;
+            PartKind::Linear(linear - 1, linears)
+        } else {
+            other += 1;
+            PartKind::Other(other - 1)
+        };
+        let spent = phase.profile.role(role);
+        parts.push(Part {
+            name: role.name(),
+            kind,
+            work_ns: spent.work_ns as f64 / tokens,
+            wait_ns: spent.wait_ns as f64 / tokens,
+            bytes: bytes(engine, phase, role),
+            ops: role
+                .is_linear()
+                .then(|| 2.0 * engine.role_weights(role) as f64),
+        });
+    }
+    if phase.sampling_ns > 0 {
+        parts.push(Part {
+            name: "sampling",
+            kind: PartKind::Other(other),
+            work_ns: phase.sampling_ns as f64 / tokens,
+            wait_ns: 0.0,
+            bytes: None,
+            ops: None,
+        });
+    }
+    parts
+}
+
+/// Three digits behind the point.
+fn rounded(value: f64) -> Value {
+    json!((value * 1000.0).round() / 1000.0)
+}
+
+fn table(engine: &Engine, measured: &[Measured], bandwidth: Option<f64>) -> Table {
+    let mut table = Table::new(&[
+        "phase",
+        "role",
+        "us_per_token",
+        "wait_us_per_token",
+        "percent",
+        "mb_per_token",
+        "gb_per_s",
+        "percent_of_read",
+        "gops",
+    ]);
+    for phase in measured {
+        let parts = parts(engine, phase);
+        let total_ns: f64 = parts.iter().map(Part::time_ns).sum();
+        let all = Part {
+            name: "all",
+            kind: PartKind::Other(0),
+            work_ns: parts.iter().map(|part| part.work_ns).sum(),
+            wait_ns: parts.iter().map(|part| part.wait_ns).sum(),
+            bytes: Some(parts.iter().filter_map(|part| part.bytes).sum()),
+            // The rate of the linears says more than one over everything.
+            ops: None,
+        };
+        for part in parts.iter().chain([&all]) {
+            let number = |value: Option<f64>| value.map_or(Value::Null, rounded);
+            table.row([
+                phase.name.into(),
+                part.name.into(),
+                rounded(part.time_ns() / 1e3),
+                rounded(part.wait_ns / 1e3),
+                rounded(100.0 * part.time_ns() / total_ns),
+                number(part.bytes.map(|bytes| bytes / 1e6)),
+                number(part.rate()),
+                number(
+                    part.rate()
+                        .zip(bandwidth)
+                        .map(|(rate, limit)| 100.0 * rate / limit),
+                ),
+                number(part.gops()),
+            ]);
+        }
+    }
+    table
+}
+
+fn summary(phase: &Measured) -> String {
+    let rate = |time_ns: u64| phase.tokens as f64 * 1e9 / time_ns.max(1) as f64;
+    format!(
+        "{}: {} tokens, {:.1} tokens/s; without the clock {:.1} tokens/s",
+        phase.name,
+        phase.tokens,
+        rate(phase.time_ns),
+        rate(phase.plain_ns),
+    )
+}
+
+/// The files of `--out`.
+fn write(
+    engine: &Engine,
+    model: &Path,
+    measured: &[Measured],
+    bandwidth: Option<f64>,
+    out: &Path,
+) -> Result<(), Failure> {
+    let io = |path: &Path, text: &str| {
+        fs::write(path, text).map_err(|error| {
+            let name = path.display();
+            Failure::failed(anyhow::Error::new(error).context(format!("cannot write `{name}`")))
+        })
+    };
+    io(
+        &out.join("profile.csv"),
+        &layers(engine, measured).render(crate::args::Format::Csv),
+    )?;
+    io(&out.join("profile.folded"), &folded(measured))?;
+    let heading = Heading {
+        session: format!(
+            "{}, {} and {}, {} threads, head {}, KV {}",
+            model.display(),
+            engine.prefill_kernel_id(),
+            engine.kernel_id(),
+            engine.threads(),
+            engine.head(),
+            engine.kv(),
+        ),
+        machine: trit_measure::machine().cpu.model.unwrap_or_default(),
+        ..Heading::default()
+    };
+    let phases: Vec<Phase> = measured
+        .iter()
+        .map(|phase| Phase {
+            title: summary(phase),
+            parts: parts(engine, phase)
+                .into_iter()
+                .filter(|part| part.time_ns() > 0.0)
+                .map(|part| {
+                    let mut remark = String::new();
+                    // Many tokens share what is read: there arithmetic is what counts.
+                    if let Some(gops) = part.gops().filter(|_| phase.passes < phase.tokens) {
+                        let _ = write!(remark, "{gops:.0} GOPS");
+                    } else if let Some(rate) = part.rate() {
+                        let _ = write!(remark, "{rate:.1} GB/s");
+                        if let Some(limit) = bandwidth {
+                            let _ = write!(remark, " · {:.0} % of read", 100.0 * rate / limit);
+                        }
+                    }
+                    PhasePart {
+                        name: part.name.to_owned(),
+                        kind: part.kind,
+                        work_ns: part.work_ns,
+                        wait_ns: part.wait_ns,
+                        remark,
+                    }
+                })
+                .collect(),
+        })
+        .collect();
+    write_phases(&heading, &phases, out).map_err(Failure::failed)?;
+    say(&format!(
+        "results in {}: profile.csv, profile.folded, profile.svg, profile.png",
+        out.display()
+    ));
+    Ok(())
+}
+
+/// Every layer and role, not divided by anything.
+fn layers(engine: &Engine, measured: &[Measured]) -> Table {
+    let mut table = Table::new(&[
+        "phase", "tokens", "layer", "role", "work_ns", "wait_ns", "bytes",
+    ]);
+    for phase in measured {
+        let count = engine.config().layers;
+        for (layer, spent) in phase.profile.layers.iter().enumerate() {
+            for (role, spent) in Role::ALL.into_iter().zip(spent) {
+                // What is within layers is not outside of them, and the other way round.
+                if spent.work_ns + spent.wait_ns == 0 {
+                    continue;
+                }
+                let inside = layer < count;
+                let share = if inside { count as f64 } else { 1.0 };
+                let bytes = bytes(engine, phase, role)
+                    .map(|bytes| (bytes * phase.tokens as f64 / share).round() as u64);
+                table.row([
+                    phase.name.into(),
+                    phase.tokens.into(),
+                    if inside { layer.into() } else { Value::Null },
+                    role.name().into(),
+                    spent.work_ns.into(),
+                    spent.wait_ns.into(),
+                    bytes.map_or(Value::Null, Value::from),
+                ]);
+            }
+        }
+        if phase.sampling_ns > 0 {
+            table.row([
+                phase.name.into(),
+                phase.tokens.into(),
+                Value::Null,
+                "sampling".into(),
+                phase.sampling_ns.into(),
+                0.into(),
+                Value::Null,
+            ]);
+        }
+    }
+    table
+}
+
+/// Folded stacks, nanoseconds as counts: `decode;layer 03;down;wait 1234`.
+fn folded(measured: &[Measured]) -> String {
+    let mut text = String::new();
+    let mut line = |stack: &str, time_ns: u64| {
+        if time_ns > 0 {
+            let _ = writeln!(text, "{stack} {time_ns}");
+        }
+    };
+    for phase in measured {
+        let count = phase.profile.layers.len() - 1;
+        for (layer, spent) in phase.profile.layers.iter().enumerate() {
+            let place = if layer < count {
+                format!("{};layer {layer:02}", phase.name)
+            } else {
+                phase.name.to_owned()
+            };
+            for (role, spent) in Role::ALL.into_iter().zip(spent) {
+                line(&format!("{place};{};work", role.name()), spent.work_ns);
+                line(&format!("{place};{};wait", role.name()), spent.wait_ns);
+            }
+        }
+        line(&format!("{};sampling", phase.name), phase.sampling_ns);
+    }
+    text
+}

@@ -1,0 +1,129 @@
+//! `tritbench profile`: its parts add up to the whole, in every form of its output.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+
+use common::{refused, run, stderr, stdout};
+use serde_json::Value;
+
+const ARGUMENTS: [&str; 9] = [
+    "profile",
+    "--model",
+    "synth:tiny",
+    "--prompt-tokens",
+    "9",
+    "--gen-tokens",
+    "5",
+    "--no-limits",
+    "--threads",
+];
+
+fn sum(rows: &[Value], column: &str) -> f64 {
+    rows.iter().filter_map(|row| row[column].as_f64()).sum()
+}
+
+#[test]
+fn parts_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("profile");
+    for threads in ["1", "2"] {
+        let out = out.join(threads);
+        let more = [threads, "--format", "json", "--out"].map(OsStr::new);
+        let arguments = ARGUMENTS.map(OsStr::new).into_iter().chain(more);
+        let output = run(arguments.chain([out.as_os_str()]));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let rows: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
+        for phase in ["prefill", "decode"] {
+            let of_phase = |all: bool| -> Vec<Value> {
+                let of = rows.iter().filter(|row| row["phase"] == phase);
+                of.filter(|row| (row["role"] == "all") == all)
+                    .cloned()
+                    .collect()
+            };
+            let (parts, all) = (of_phase(false), of_phase(true));
+            assert_eq!(all.len(), 1, "{phase}");
+            for column in [
+                "us_per_token",
+                "wait_us_per_token",
+                "mb_per_token",
+                "percent",
+            ] {
+                let (parts, all) = (sum(&parts, column), sum(&all, column));
+                // Every number is rounded to three digits behind the point.
+                assert!(
+                    (parts - all).abs() <= 0.01,
+                    "{phase} {column}: {parts} {all}"
+                );
+            }
+            assert!(sum(&all, "us_per_token") > 0.0, "{phase}");
+            let roles: Vec<&str> = parts
+                .iter()
+                .map(|row| row["role"].as_str().unwrap())
+                .collect();
+            for role in [
+                "qkv",
+                "attention",
+                "output",
+                "gate-up",
+                "down",
+                "head",
+                "norms",
+            ] {
+                assert!(roles.contains(&role), "{phase} has no {role}");
+            }
+            assert_eq!(roles.contains(&"sampling"), phase == "decode");
+            if threads == "1" {
+                let waited = sum(&all, "wait_us_per_token") / sum(&all, "us_per_token");
+                // One thread waits for nobody; what is left is the way into a region and back.
+                assert!(waited < 0.5, "{phase}: {waited}");
+            }
+        }
+        // The same numbers layer by layer, and as stacks.
+        let csv = fs::read_to_string(out.join("profile.csv")).unwrap();
+        let mut kept = 0u64;
+        for line in csv.lines().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            kept += fields[4].parse::<u64>().unwrap() + fields[5].parse::<u64>().unwrap();
+        }
+        let folded = fs::read_to_string(out.join("profile.folded")).unwrap();
+        let stacks: u64 = folded
+            .lines()
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(kept, stacks);
+        assert!(folded.contains("decode;layer 00;down;work "), "{folded}");
+        assert!(
+            fs::read_to_string(out.join("profile.svg"))
+                .unwrap()
+                .contains("gate-up")
+        );
+        assert!(out.join("profile.png").is_file());
+    }
+    let taken = out.to_str().unwrap();
+    let arguments = ARGUMENTS.into_iter().chain(["1", "--out", taken]);
+    refused(arguments, 2, &["not empty", "--out"]);
+}
+
+#[test]
+fn wrong_requests_are_refused() {
+    refused(
+        ["profile", "--model", "synth:none"],
+        2,
+        &["no shape `none`"],
+    );
+    refused(["profile", "--model", "no.gguf"], 1, &["no.gguf"]);
+    refused(
+        [
+            "profile",
+            "--model",
+            "synth:tiny",
+            "--gen-tokens",
+            "9999999",
+        ],
+        2,
+        &["context"],
+    );
+}
