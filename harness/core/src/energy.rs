@@ -139,7 +139,25 @@ impl FromStr for MeterChoice {
 pub(crate) struct RunText {
     #[serde(default)]
     energy: EnergyMode,
+    /// The largest resident set of a worker, in 10^6 bytes.
+    #[serde(default)]
+    max_rss_mb: Option<u64>,
 }
+
+impl RunText {
+    /// The same in bytes.
+    pub(crate) fn max_rss_bytes(&self) -> Result<Option<u64>, String> {
+        match self.max_rss_mb {
+            Some(mb) if !(1..=MAX_RSS_MB).contains(&mb) => {
+                Err(format!("{mb} is not in 1..={MAX_RSS_MB}"))
+            }
+            mb => Ok(mb.map(|mb| mb * 1_000_000)),
+        }
+    }
+}
+
+/// Largest limit of memory that a suite may name: 100 TB.
+const MAX_RSS_MB: u64 = 100_000_000;
 
 /// The section `[energy]` of a suite.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

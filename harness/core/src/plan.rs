@@ -86,6 +86,9 @@ pub struct Plan {
     pub cold_bytes: u64,
     /// Bytes that workers of one wave may take together.
     pub memory_limit_bytes: u64,
+    /// The largest resident set that a worker, or a program, may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rss_bytes: Option<u64>,
     /// The cells, in the order of the suite; each id once.
     pub cells: Vec<PlannedCell>,
     /// The pairs, in the order of the suite.

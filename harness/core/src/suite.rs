@@ -170,6 +170,8 @@ pub enum ThreadCount {
     Count(usize),
     /// As many as the machine gives this process.
     All,
+    /// The same, but no more than this.
+    AtMost(usize),
 }
 
 impl ThreadCount {
@@ -178,6 +180,7 @@ impl ThreadCount {
         match self {
             Self::Count(count) => count,
             Self::All => all,
+            Self::AtMost(most) => all.min(most),
         }
     }
 }
@@ -189,12 +192,17 @@ impl FromStr for ThreadCount {
         if text == "all" {
             return Ok(Self::All);
         }
-        text.parse()
+        let (number, kind): (_, fn(usize) -> Self) = match text.strip_prefix("all:") {
+            Some(most) => (most, Self::AtMost),
+            None => (text, Self::Count),
+        };
+        number
+            .parse()
             .ok()
             .filter(|count| (1..=4096).contains(count))
-            .map(Self::Count)
+            .map(kind)
             .ok_or_else(|| {
-                format!("`{text}` is not a thread count; hint: a number from 1, or \"all\"")
+                format!("`{text}` is not a thread count; hint: a number from 1, \"all\", or \"all:4\" for 4 at most")
             })
     }
 }
@@ -205,7 +213,7 @@ impl<'de> Deserialize<'de> for ThreadCount {
         impl de::Visitor<'_> for Visitor {
             type Value = ThreadCount;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a thread count: a number from 1, or \"all\"")
+                f.write_str("a thread count: a number from 1, \"all\", or \"all:4\" for 4 at most")
             }
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<ThreadCount, E> {
                 value.to_string().parse().map_err(E::custom)
@@ -421,6 +429,8 @@ pub struct Suite {
     pub budget: Option<Duration>,
     /// The energy pass.
     pub energy: EnergySettings,
+    /// The largest resident set of a worker.
+    pub max_rss_bytes: Option<u64>,
     /// Cells of single kernel calls.
     pub micro: Vec<Micro>,
     /// Cells of whole models.
@@ -449,12 +459,17 @@ impl Suite {
             .map_err(|error| value_error(file, "suite.budget", error))?;
         let energy = EnergySettings::read(&raw.run, &raw.energy)
             .map_err(|(key, message)| value_error(file, key, message))?;
+        let max_rss_bytes = raw
+            .run
+            .max_rss_bytes()
+            .map_err(|message| value_error(file, "run.max_rss_mb", message))?;
         let suite = Self {
             name: raw.suite.name,
             description: raw.suite.description,
             seed: raw.suite.seed,
             budget,
             energy,
+            max_rss_bytes,
             micro: raw.micro,
             generate: raw.generate,
             pair: raw.pair,

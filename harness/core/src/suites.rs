@@ -6,6 +6,10 @@ const SUITES: &[(&str, &str)] = &[
     ("kernels", include_str!("../../../suites/kernels.toml")),
     ("tune", include_str!("../../../suites/tune.toml")),
     ("gate", include_str!("../../../suites/gate.toml")),
+    ("mobile", include_str!("../../../suites/mobile.toml")),
+    ("edge", include_str!("../../../suites/edge.toml")),
+    ("server", include_str!("../../../suites/server.toml")),
+    ("cloud", include_str!("../../../suites/cloud.toml")),
 ];
 
 /// The text of an embedded suite.

@@ -262,11 +262,16 @@ impl Builder<'_> {
             .context
             .facts(&planned.cell.kernel)
             .map_or("", |facts| facts.unavailable.as_str());
+        let threads = planned.cell.threads.unwrap_or(0);
+        let given = self.context.threads as u64;
         planned.cell.status = Status::Skipped;
-        planned.cell.reason = if unavailable.is_empty() {
-            NOT_MEASURED.to_owned()
-        } else {
+        planned.cell.reason = if !unavailable.is_empty() {
             unavailable.to_owned()
+        } else if threads > given {
+            // Threads that take turns on a CPU measure the scheduler.
+            format!("needs {threads} threads, this process may use {given}")
+        } else {
+            NOT_MEASURED.to_owned()
         };
         self.cells.push(planned);
     }
@@ -741,6 +746,7 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
         budget_ns: u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX),
         cold_bytes,
         memory_limit_bytes: limit,
+        max_rss_bytes: suite.max_rss_bytes,
         cells: builder.cells,
         pairs: builder.pairs,
         ..Plan::default()

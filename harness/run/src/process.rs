@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use trit_measure::{Memory, Roots};
+
 use crate::protocol::{Hello, Reply, Request};
 
 /// Longest line that a worker may send: the sums of one large call fit.
@@ -17,6 +19,8 @@ const MAX_LINE: u64 = 256 << 20;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often a wait looks whether the run was interrupted.
 const POLL: Duration = Duration::from_millis(50);
+/// How often it looks at the memory of a worker that has a limit.
+const WATCH: Duration = Duration::from_millis(10);
 
 /// How a worker is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,18 @@ pub enum WorkerError {
     /// It sent something that is not the protocol.
     #[error("the worker does not speak the protocol: {0}")]
     Protocol(String),
+    /// It took more memory than it may, and was killed.
+    #[error(
+        "its resident set grew to {} MB, {} MB are allowed; the worker was killed",
+        .rss_bytes / 1_000_000,
+        .max_bytes / 1_000_000
+    )]
+    OverLimit {
+        /// The resident set when that was seen.
+        rss_bytes: u64,
+        /// What is allowed.
+        max_bytes: u64,
+    },
     /// The run was interrupted.
     #[error("interrupted")]
     Interrupted,
@@ -92,6 +108,8 @@ pub struct Worker {
     stderr_end: Option<Receiver<()>>,
     /// What it said first.
     pub hello: Hello,
+    /// The largest resident set that it may have.
+    max_rss_bytes: Option<u64>,
 }
 
 /// Reads lines of bounded length.
@@ -174,6 +192,7 @@ impl Worker {
             stderr,
             stderr_end,
             hello: Hello::default(),
+            max_rss_bytes: None,
         };
         let line = worker.line(timeout, interrupted, &mut || {})?;
         worker.hello = serde_json::from_str(&line)
@@ -183,6 +202,12 @@ impl Worker {
         }
         // Later protocols only add: whatever their number, they understand ours.
         Ok(worker)
+    }
+
+    /// From now on the worker is killed when its resident set is larger. Looked at every 10 ms while a request is under way: an
+    /// address space limit would forbid what is only reserved, such as a mapped file.
+    pub fn limit_rss(&mut self, max_bytes: Option<u64>) {
+        self.max_rss_bytes = max_bytes;
     }
 
     /// Sends a request and waits for its reply.
@@ -236,8 +261,13 @@ impl Worker {
         meanwhile: &mut dyn FnMut(),
     ) -> Result<String, WorkerError> {
         let mut left = timeout;
+        let poll = if self.max_rss_bytes.is_some() {
+            WATCH
+        } else {
+            POLL
+        };
         loop {
-            let wait = left.min(POLL);
+            let wait = left.min(poll);
             match self.lines.recv_timeout(wait) {
                 Ok(Ok(line)) => return Ok(line),
                 Ok(Err(message)) => {
@@ -246,6 +276,7 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.died()),
                 Err(RecvTimeoutError::Timeout) => {
+                    self.check_rss()?;
                     if interrupted() {
                         self.kill();
                         return Err(WorkerError::Interrupted);
@@ -257,6 +288,23 @@ impl Worker {
                     }
                     meanwhile();
                 }
+            }
+        }
+    }
+
+    fn check_rss(&mut self) -> Result<(), WorkerError> {
+        let Some(max_bytes) = self.max_rss_bytes else {
+            return Ok(());
+        };
+        let memory = Memory::read(&Roots::default(), Some(self.child.id()));
+        match memory.rss_bytes.filter(|rss| *rss > max_bytes) {
+            None => Ok(()),
+            Some(rss_bytes) => {
+                self.kill();
+                Err(WorkerError::OverLimit {
+                    rss_bytes,
+                    max_bytes,
+                })
             }
         }
     }

@@ -121,6 +121,8 @@ pub struct Task {
     pub depth: u64,
     /// Work that is added so that a gate can be tested: this share of the rows is multiplied once more.
     pub added_work: f64,
+    /// The largest resident set that a program may have; 0: no limit.
+    pub max_rss_bytes: u64,
     /// The program and how it is checked, for that job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<ProgramTask>,

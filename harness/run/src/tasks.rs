@@ -67,6 +67,11 @@ pub(crate) fn task_of(plan: &Plan, planned: &PlannedCell) -> Task {
         gen_tokens: cell.gen_tokens.unwrap_or(0),
         depth: cell.depth.unwrap_or(0),
         added_work: 0.0,
+        // Of our own workers the master knows; programs are watched by theirs.
+        max_rss_bytes: plan
+            .max_rss_bytes
+            .filter(|_| job == Job::Program)
+            .unwrap_or(0),
         program: planned.program.clone(),
     }
 }
@@ -101,6 +106,7 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
             for float in [&mut reference.kv, &mut reference.head] {
                 "f32".clone_into(float);
             }
+            reference.max_rss_bytes = 0;
             // What is asked is the same text, whatever the rest of the cell measures.
             if let Some(program) = &mut reference.program {
                 program.command.clear();

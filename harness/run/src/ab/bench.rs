@@ -39,6 +39,7 @@ fn of_worker(error: &WorkerError) -> Stop {
         WorkerError::Interrupted => return Stop::Interrupted,
         WorkerError::Died { .. } => Status::Crashed,
         WorkerError::Timeout(_) => Status::Timeout,
+        WorkerError::OverLimit { .. } => Status::OverLimit,
         WorkerError::Start { .. } | WorkerError::Protocol(_) => Status::Failed,
     };
     Stop::Cell {

@@ -10,6 +10,9 @@ use crate::process::{Worker, WorkerCommand, WorkerError};
 use crate::protocol::{FailureKind, Reply, Request};
 use trit_core::Status;
 
+/// The worker of the reference.
+pub(super) const REFERENCE: &str = "reference";
+
 /// One worker and its cells.
 #[derive(Debug, Default)]
 struct Bench {
@@ -24,6 +27,8 @@ struct Bench {
 pub(super) struct Benches {
     command: WorkerCommand,
     start: Duration,
+    /// The largest resident set of a worker that is measured.
+    max_rss_bytes: Option<u64>,
     by_key: BTreeMap<String, Bench>,
 }
 
@@ -42,10 +47,11 @@ pub(crate) fn bench_key(station: Station, cell: &Cell) -> String {
 }
 
 impl Benches {
-    pub(super) fn new(command: WorkerCommand, start: Duration) -> Self {
+    pub(super) fn new(command: WorkerCommand, start: Duration, max_rss_bytes: Option<u64>) -> Self {
         Self {
             command,
             start,
+            max_rss_bytes,
             by_key: BTreeMap::new(),
         }
     }
@@ -84,8 +90,11 @@ impl Benches {
             worker
         } else {
             bench.open.clear();
-            Worker::start(&self.command, self.start, interrupted)
-                .map_err(|error| trouble(&error))?
+            let mut worker = Worker::start(&self.command, self.start, interrupted)
+                .map_err(|error| trouble(&error))?;
+            // The reference may take what it needs: it is not measured.
+            worker.limit_rss(self.max_rss_bytes.filter(|_| key != REFERENCE));
+            worker
         };
         match worker.ask_meanwhile(request, timeout, interrupted, meanwhile) {
             Ok(Reply::Failure { kind, message }) => {
@@ -129,6 +138,7 @@ fn trouble(error: &WorkerError) -> Trouble {
     let status = match error {
         WorkerError::Interrupted => return Trouble::Interrupted,
         WorkerError::Died { .. } => Status::Crashed,
+        WorkerError::OverLimit { .. } => Status::OverLimit,
         WorkerError::Timeout(_) => Status::Timeout,
         WorkerError::Start { .. } | WorkerError::Protocol(_) => Status::Failed,
     };

@@ -8,7 +8,7 @@ use trit_core::{
     RunDirError, Side, Station, Status, TimelineRow, TokenRow, Workload, is_final,
 };
 
-use super::bench::{Benches, bench_key};
+use super::bench::{Benches, REFERENCE, bench_key};
 use super::energy::Energy;
 use super::verify::{FirstAnswers, against_truth, check, check_program};
 use super::{Earlier, Item, RunOptions, Visited, measurement, planned_row, token_rows, unfinished};
@@ -19,8 +19,6 @@ use crate::protocol::{Answer, Job, Opened, Reply, Request, Sample, Task, Token};
 use crate::reference::{References, Truth};
 use crate::tasks::{has_reference, reference_task, task_of};
 
-/// The worker of the reference.
-const REFERENCE: &str = "reference";
 /// Something may take this many times what was expected before it counts as hung.
 const PATIENCE: u64 = 20;
 
@@ -131,13 +129,20 @@ impl<'a> Master<'a> {
         for row in new.iter().filter(|row| is_final(row)) {
             progress.finished(row);
         }
-        let threads = plan.cells.iter().filter_map(|planned| planned.cell.threads);
+        // Of cells that can run: others may ask for more than there are.
+        let runs = |planned: &&PlannedCell| planned.cell.reason == NOT_MEASURED;
+        let running = plan.cells.iter().filter(runs);
+        let threads = running.filter_map(|planned| planned.cell.threads);
         let energy = Energy::new(&options.dir, pass, plan, part, start_ns)?;
         Ok(Self {
             measurements: options.dir.append()?,
             tokens: options.dir.append()?,
             timeline: options.dir.append()?,
-            benches: Benches::new(options.worker.clone(), options.timeouts.start),
+            benches: Benches::new(
+                options.worker.clone(),
+                options.timeouts.start,
+                plan.max_rss_bytes,
+            ),
             cells,
             references: References::default(),
             first: FirstAnswers::default(),

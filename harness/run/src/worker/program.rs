@@ -17,7 +17,7 @@ use crate::protocol::{Answer, Opened, Task};
 /// Most bytes of output that are kept of each stream.
 const MAX_OUTPUT: u64 = 16 << 20;
 /// How often its memory is looked at. Peaks are counted by the kernel; what ends between two looks is the last of them.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(10);
 /// How much of what it said is told in an error.
 const TOLD_CHARS: usize = 200;
 
@@ -41,6 +41,7 @@ pub(super) struct Program {
     tokens: u64,
     text: Option<String>,
     model_sha256: String,
+    max_rss_bytes: u64,
 }
 
 impl Program {
@@ -51,7 +52,7 @@ impl Program {
             .ok_or_else(|| Fault::failed("a program without a command"))?;
         let model_sha256 = trit_engine::file::sha256(task.model.as_ref()).map_err(Fault::failed)?;
         let text = match &program.check {
-            Some(check) => Some(run(&check.command)?.stdout),
+            Some(check) => Some(run(&check.command, 0)?.stdout),
             None => None,
         };
         let tokens = if program.prefill {
@@ -64,6 +65,7 @@ impl Program {
             tokens,
             text,
             model_sha256,
+            max_rss_bytes: task.max_rss_bytes,
         })
     }
 }
@@ -87,7 +89,7 @@ impl Subject for Program {
     fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
         let mut all = Done::default();
         for _ in 0..iterations {
-            let ran = run(&self.task.command)?;
+            let ran = run(&self.task.command, self.max_rss_bytes)?;
             let said = parse(
                 &ran.stdout,
                 self.task.output,
@@ -122,8 +124,12 @@ fn collect(stream: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Looks at the memory of a program until it has closed its output.
-fn watch(child: &Child, output: &Receiver<Vec<u8>>) -> (Vec<u8>, Memory) {
+/// Looks at the memory of a program until it has closed its output. One that takes more than it may is killed.
+fn watch(
+    child: &mut Child,
+    output: &Receiver<Vec<u8>>,
+    max_rss_bytes: u64,
+) -> Result<(Vec<u8>, Memory), Fault> {
     let mut largest = Memory::default();
     loop {
         let answer = output.recv_timeout(LOOK);
@@ -133,16 +139,29 @@ fn watch(child: &Child, output: &Receiver<Vec<u8>>) -> (Vec<u8>, Memory) {
             largest = now;
         }
         largest.peak_rss_bytes = peak;
+        if let Some(rss) = now
+            .rss_bytes
+            .filter(|rss| max_rss_bytes > 0 && *rss > max_rss_bytes)
+        {
+            // It fails only for a process that is gone already.
+            let _gone = child.kill();
+            let _status = child.wait();
+            return Err(Fault::over_limit(format!(
+                "its resident set grew to {} MB, {} MB are allowed; it was killed",
+                rss / 1_000_000,
+                max_rss_bytes / 1_000_000
+            )));
+        }
         match answer {
-            Ok(bytes) => return (bytes, largest),
-            Err(RecvTimeoutError::Disconnected) => return (Vec::new(), largest),
+            Ok(bytes) => return Ok((bytes, largest)),
+            Err(RecvTimeoutError::Disconnected) => return Ok((Vec::new(), largest)),
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
 
-/// Runs a command to its end.
-fn run(command: &[String]) -> Result<Ran, Fault> {
+/// Runs a command to its end, which comes early when it takes more than `max_rss_bytes` (0: as much as it likes).
+fn run(command: &[String], max_rss_bytes: u64) -> Result<Ran, Fault> {
     let (name, arguments) = command
         .split_first()
         .ok_or_else(|| Fault::failed("an empty command"))?;
@@ -164,7 +183,7 @@ fn run(command: &[String]) -> Result<Ran, Fault> {
     let stdout = stdout.map(collect);
     let stderr = stderr.map(collect);
     let (bytes, memory) = match &stdout {
-        Some(output) => watch(&child, output),
+        Some(output) => watch(&mut child, output, max_rss_bytes)?,
         None => (Vec::new(), Memory::default()),
     };
     let status = child
@@ -298,16 +317,27 @@ mod tests {
     #[test]
     fn programs_are_run_and_watched() {
         let shell = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
-        let ran = run(&shell("echo 5,1; echo talk >&2")).unwrap();
+        let ran = run(&shell("echo 5,1; echo talk >&2"), 0).unwrap();
         assert_eq!(ran.stdout, "5,1\n");
         assert!(ran.outside.cpu.is_some());
-        let fault = run(&shell("echo first >&2; echo broken >&2; exit 4"))
+        let fault = run(&shell("echo first >&2; echo broken >&2; exit 4"), 0)
             .map(|_| ())
             .unwrap_err();
         assert!(fault.message.contains("exit status: 4: broken"), "{fault}");
         let missing = ["no-such-program-here".to_owned()];
-        let fault = run(&missing).map(|_| ()).unwrap_err();
+        let fault = run(&missing, 0).map(|_| ()).unwrap_err();
         assert_eq!(fault.kind, crate::protocol::FailureKind::Unsupported);
         assert!(fault.message.contains("not installed"), "{fault}");
+        // It would go on for a minute if nobody ended it.
+        let greedy = shell(
+            "x=$(head -c 30000000 /dev/zero | tr '\\0' x); i=0; while [ $i -lt 20000000 ]; do i=$((i+1)); done; echo ${#x}",
+        );
+        let fault = run(&greedy, 10_000_000).map(|_| ()).unwrap_err();
+        assert_eq!(
+            fault.kind,
+            crate::protocol::FailureKind::OverLimit,
+            "{fault}"
+        );
+        assert!(fault.message.contains("10 MB"), "{fault}");
     }
 }
