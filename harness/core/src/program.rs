@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::suite::{Fault, check_counts, check_filled};
+use crate::suite::{Fault, all_threads, check_counts, check_filled, gen_tokens, prompt_tokens};
 use crate::{ThreadCount, Workload};
 
 /// How a program says what it did.
@@ -83,15 +83,6 @@ fn check_tokens() -> u64 {
 }
 fn same_chars() -> u64 {
     40
-}
-fn prompt_tokens() -> u64 {
-    512
-}
-fn gen_tokens() -> u64 {
-    128
-}
-fn all_threads() -> Vec<ThreadCount> {
-    vec![ThreadCount::All]
 }
 
 impl Program {

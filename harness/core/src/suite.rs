@@ -364,13 +364,13 @@ fn best() -> Vec<Selector> {
 fn one() -> Vec<u64> {
     vec![1]
 }
-fn all_threads() -> Vec<ThreadCount> {
+pub(crate) fn all_threads() -> Vec<ThreadCount> {
     vec![ThreadCount::All]
 }
-fn prompt_tokens() -> u64 {
+pub(crate) fn prompt_tokens() -> u64 {
     512
 }
-fn gen_tokens() -> u64 {
+pub(crate) fn gen_tokens() -> u64 {
     128
 }
 fn ubatch() -> u64 {
