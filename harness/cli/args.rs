@@ -48,6 +48,25 @@ pub(crate) struct ModelArg {
     /// trained model that is part of the program
     #[arg(long, value_name = "PATH", default_value = trit_core::BUILTIN_MODELS[0])]
     pub(crate) model: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) expect: ExpectArg,
+}
+
+/// `--expect-sha256`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ExpectArg {
+    /// Refuse the model unless its file has this SHA-256
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub(crate) expect_sha256: Option<String>,
+}
+
+/// 64 digits, in lower case from here on.
+fn sha256(text: &str) -> Result<String, String> {
+    let digits = text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
+    digits
+        .then(|| text.to_ascii_lowercase())
+        .ok_or_else(|| "want 64 hexadecimal digits".to_owned())
 }
 
 /// `--kernel` and `--threads` for one engine.

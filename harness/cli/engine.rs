@@ -4,11 +4,34 @@ use std::path::Path;
 
 use trit_engine::{Engine, EngineError, EngineOptions, HeadType, KvType, ModelName};
 
-use crate::args::{ComputeArgs, FileArgs, PrecisionArgs};
+use crate::args::{ComputeArgs, ExpectArg, FileArgs, PrecisionArgs};
 use crate::cmd::file_failure;
 use crate::exit::Failure;
 use crate::probe::{self, Verdict};
 use crate::tuned;
+
+/// Refuses a model whose file is not the one that was expected. It is read whole for that.
+pub(crate) fn expect(model: &Path, expect: &ExpectArg) -> Result<(), Failure> {
+    let Some(want) = &expect.expect_sha256 else {
+        return Ok(());
+    };
+    let place = model.display();
+    let found = ModelName::parse(model)
+        .map_err(Failure::usage)?
+        .sha256()
+        .map_err(file_failure)?;
+    let Some(found) = found else {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "--expect-sha256, and `{place}` is no file; hint: leave it out"
+        )));
+    };
+    if found != *want {
+        return Err(Failure::unusable(anyhow::anyhow!(
+            "`{place}` has the SHA-256 {found}, and not {want}; hint: it is another file, or was not downloaded whole"
+        )));
+    }
+    Ok(())
+}
 
 /// Opens a model by its name. The kernel is probed in a process of its own before it is used here.
 pub(crate) fn open(

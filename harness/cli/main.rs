@@ -2,6 +2,7 @@
 //! exit code. Nothing is measured or judged here.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod args;
 mod built;
 mod cmd;

@@ -13,6 +13,7 @@ mod contrast;
 mod energy;
 mod energy_section;
 mod error;
+mod exchange;
 mod facts;
 mod format;
 mod gate;
@@ -34,6 +35,7 @@ pub use contrast::{
     contrast_measures, contrast_text,
 };
 pub use error::ReportError;
+pub use exchange::{ExchangeError, ExportFormat, ImportFacts, ImportFormat, export, import};
 pub use format::{Format, UnknownFormat, render};
 pub use gate::{
     GateCell, GateEnd, GateError, GateReport, GateViolation, Replay, ReplayRow, UnpairedError,

@@ -37,13 +37,13 @@ pub struct Tables<'a> {
 
 /// The rows of a session by cell, each list in the order of time.
 #[derive(Debug)]
-struct Index<'a> {
+pub(crate) struct Index<'a> {
     measurements: BTreeMap<&'a str, Vec<&'a Measurement>>,
     tokens: BTreeMap<&'a str, Vec<&'a TokenRow>>,
 }
 
 impl<'a> Index<'a> {
-    fn new(tables: &Tables<'a>) -> Self {
+    pub(crate) fn new(tables: &Tables<'a>) -> Self {
         let mut measurements: BTreeMap<&str, Vec<&Measurement>> = BTreeMap::new();
         for row in tables.measurements {
             measurements.entry(&row.cell).or_default().push(row);
@@ -65,7 +65,7 @@ impl<'a> Index<'a> {
     }
 
     /// The slices that stand for a cell: those taken alone; where there are none, those taken in pairs.
-    fn slices(&self, cell: &str) -> Vec<&'a Measurement> {
+    pub(crate) fn slices(&self, cell: &str) -> Vec<&'a Measurement> {
         let all = self.measurements.get(cell).map_or(&[][..], Vec::as_slice);
         let all = || all.iter().copied().filter(|row| row.iterations > 0);
         let alone: Vec<_> = all().filter(|row| row.side == Side::Alone).collect();
@@ -142,10 +142,10 @@ pub(crate) fn ops_per_call(cell: &Cell) -> Option<f64> {
 }
 
 /// Tokens that one call processes or makes.
-fn tokens_per_call(cell: &Cell) -> Option<f64> {
+pub(crate) fn tokens_per_call(cell: &Cell) -> Option<f64> {
     match cell.workload {
         Workload::GemvCold | Workload::GemvWarm => Some(1.0),
-        Workload::Gemm => Some(cell.tokens? as f64),
+        Workload::Gemm | Workload::Bench => Some(cell.tokens? as f64),
         Workload::Prefill => Some(cell.prompt_tokens.or(cell.tokens)? as f64),
         Workload::Decode => Some(cell.batch.unwrap_or(1) as f64),
         _ => None,

@@ -9,7 +9,7 @@ use trit_engine::{Engine, Generation, Sampler, SamplerOptions, Session};
 use trit_measure::{Clock, MonotonicClock, memory, sys::interrupt};
 
 use crate::args::{ComputeArgs, FileArgs, ModelArg, PrecisionArgs, SamplingArgs, token};
-use crate::engine::{engine_failure, open};
+use crate::engine::{self, engine_failure, open};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, human_bytes, human_ns, say};
 
@@ -62,6 +62,7 @@ pub(crate) struct GenerateArgs {
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> Outcome {
+    engine::expect(&args.model.model, &args.model.expect)?;
     let engine = open(
         &args.model.model,
         &args.compute,

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use crate::args::{ComputeArgs, FileArgs, ModelArg, PrecisionArgs, token};
-use crate::engine::{engine_failure, open};
+use crate::engine::{self, engine_failure, open};
 use crate::exit::{Exit, Outcome};
 use crate::out::{Out, stdout_failure};
 
@@ -45,6 +45,7 @@ pub(crate) struct LogitsArgs {
 }
 
 pub(crate) fn run(args: &LogitsArgs) -> Outcome {
+    engine::expect(&args.model.model, &args.model.expect)?;
     let engine = open(
         &args.model.model,
         &args.compute,

@@ -9,6 +9,7 @@ use trit_measure::energy::{EnergyProbe, EnergyStatus};
 use trit_measure::{Machine, sys::interrupt};
 use trit_run::{Timeouts, WorkerError};
 
+use crate::advice::{Moment, advise};
 use crate::args::{Format, FormatArg, SysfsArg};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, Table, human_bytes, say};
@@ -24,12 +25,17 @@ use crate::probe;
     after_help = "Examples:
   tritbench machine
   tritbench machine --facts
+  tritbench machine --check
   tritbench machine --format json > machine.json"
 )]
 pub(crate) struct MachineArgs {
     /// Only what the system tells: measure nothing
     #[arg(long)]
     facts: bool,
+
+    /// Only what makes measurements unsteady here, and what to do about it
+    #[arg(long, conflicts_with = "facts")]
+    check: bool,
 
     #[command(flatten)]
     sysfs: SysfsArg,
@@ -40,6 +46,20 @@ pub(crate) struct MachineArgs {
 
 pub(crate) fn run(args: &MachineArgs) -> Outcome {
     let machine = trit_measure::machine();
+    if args.check {
+        let mut table = Table::new(&["check", "state", "value", "advice"]);
+        for advice in advise(&machine, Moment::now()) {
+            let text = |text: String| Some(text).filter(|text| !text.is_empty());
+            table.row([
+                advice.what.into(),
+                advice.state.name().into(),
+                text(advice.value).into(),
+                text(advice.remedy).into(),
+            ]);
+        }
+        Out::new().text(&table.render(args.format.format))?;
+        return Ok(Exit::Done);
+    }
     let energy = trit_measure::energy::probe(&args.sysfs.roots()?);
     let limits = if args.facts {
         Vec::new()

@@ -9,9 +9,11 @@ use crate::exit::Outcome;
 mod ab;
 mod compare;
 mod energy;
+mod export;
 mod gate;
 mod generate;
 mod history;
+mod import;
 mod kernels;
 mod load;
 mod logits;
@@ -23,6 +25,7 @@ mod profile;
 mod report;
 mod run;
 mod selftest;
+mod setup;
 mod tune;
 mod worker;
 
@@ -62,6 +65,8 @@ enum Command {
     Selftest(selftest::SelftestArgs),
     History(history::HistoryArgs),
     Report(report::ReportArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Kernels(kernels::KernelsArgs),
     Machine(machine::MachineArgs),
     Energy(energy::EnergyArgs),
@@ -69,6 +74,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     Logits(logits::LogitsArgs),
     Model(model::ModelArgs),
+    Completions(setup::CompletionsArgs),
+    Man(setup::ManArgs),
     Worker(worker::WorkerArgs),
 }
 
@@ -77,10 +84,13 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Measure", &["run", "ab", "profile", "monitor", "load"]),
     (
         "Judge",
-        &["compare", "gate", "selftest", "history", "report"],
+        &[
+            "compare", "gate", "selftest", "history", "report", "export", "import",
+        ],
     ),
     ("Know", &["kernels", "machine", "energy", "tune"]),
     ("Models", &["generate", "logits", "model"]),
+    ("Set up", &["completions", "man"]),
 ];
 
 /// The overview with commands in groups; clap itself can only list them in one.
@@ -95,7 +105,7 @@ pub(crate) fn help_template() -> String {
                 .and_then(|command| command.get_about())
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let _ = writeln!(template, "  {name:<10}{about}");
+            let _ = writeln!(template, "  {name:<13}{about}");
         }
     }
     template + "\nOptions:\n{options}{after-help}"
@@ -115,6 +125,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Selftest(args) => selftest::run(&args),
         Command::History(args) => history::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Machine(args) => machine::run(&args),
         Command::Energy(args) => energy::run(&args),
@@ -122,6 +134,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Generate(args) => generate::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Completions(args) => setup::completions(&args),
+        Command::Man(args) => setup::man(&args),
         Command::Worker(args) => worker::run(&args),
     }
 }

@@ -9,7 +9,8 @@ use trit_engine::file::FileError;
 use trit_engine::inspect::Inspection;
 use trit_engine::synth::{self, Shape};
 
-use crate::args::{FileArgs, Format, FormatArg, SeedArg};
+use crate::args::{ExpectArg, FileArgs, Format, FormatArg, SeedArg};
+use crate::engine;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, Table, human_bytes, say};
 
@@ -37,6 +38,9 @@ struct InspectArgs {
     /// A GGUF file, a folder with safetensors, synth:SHAPE, or builtin:shakespeare
     #[arg(value_name = "PATH")]
     path: PathBuf,
+
+    #[command(flatten)]
+    expect: ExpectArg,
 
     /// List every tensor instead
     #[arg(long)]
@@ -90,6 +94,7 @@ pub(crate) fn file_failure(error: FileError) -> Failure {
 }
 
 fn inspect(args: &InspectArgs) -> Outcome {
+    engine::expect(&args.path, &args.expect)?;
     let found = ModelName::parse(&args.path)
         .map_err(Failure::usage)?
         .inspect(&args.file.options())

@@ -21,9 +21,10 @@ use trit_run::{
     Timeouts, WorkerCommand, WorkerError,
 };
 
-use crate::args::{FormatArg, PassArgs, budget, thread_count};
+use crate::args::{ExpectArg, FormatArg, PassArgs, budget, thread_count};
 use crate::cmd::report::{record_failure, write_reports};
 use crate::cmd::{compare, file_failure};
+use crate::engine;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::meter;
@@ -57,6 +58,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH")]
     model: Vec<String>,
 
+    #[command(flatten)]
+    expect: ExpectArg,
+
     /// Thread counts instead of the suite's, for example 1,2 or 1,all
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = thread_count)]
     threads: Vec<ThreadCount>,
@@ -82,7 +86,7 @@ pub(crate) struct RunArgs {
     seed: Option<u64>,
 
     /// Go on with the run in this directory
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["suite", "model", "threads", "kernel", "out", "budget", "filter", "seed", "list"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["suite", "model", "threads", "kernel", "out", "budget", "filter", "seed", "list", "expect_sha256"])]
     resume: Option<PathBuf>,
 
     /// Print the plan to stdout and measure nothing
@@ -120,6 +124,7 @@ impl RunArgs {
         Self {
             suite: suite.to_owned(),
             model: Vec::new(),
+            expect: ExpectArg::default(),
             threads: Vec::new(),
             kernel: Vec::new(),
             out,
@@ -170,6 +175,14 @@ fn fresh(args: &RunArgs, interrupted: &dyn Fn() -> bool) -> Measured {
     let energy = open_energy(args, mode, source, suite.energy.max_others)?;
     check_kernels(&args.kernel)?;
     args.model.iter().try_for_each(|model| check_model(model))?;
+    if let Some(digest) = &args.expect.expect_sha256 {
+        let [model] = args.model.as_slice() else {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "--expect-sha256 {digest} is of one model; hint: name it with --model"
+            )));
+        };
+        engine::expect(Path::new(model), &args.expect)?;
+    }
     probe::cpu()?;
     let worker = probe::worker_command()?;
     // Made before the survey: a directory that cannot be written should not cost anybody's time.

@@ -112,6 +112,8 @@ words! {
         Peak = "peak",
         /// Fixed work that is the same in every build.
         Control = "control",
+        /// One call of a benchmark of another tool, as it was imported.
+        Bench = "bench",
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) fn task_of(plan: &Plan, planned: &PlannedCell) -> Task {
         Workload::Dispatch => Job::DispatchTeam,
         Workload::Read => Job::Read,
         Workload::Peak => Job::Peak,
-        Workload::Control => Job::Control,
+        // An imported benchmark is in no plan: suites have no word for it.
+        Workload::Control | Workload::Bench => Job::Control,
         Workload::Prefill => Job::Prefill,
         Workload::Decode | Workload::Chat => Job::Decode,
     };

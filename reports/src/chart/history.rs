@@ -10,28 +10,39 @@ use crate::history::Trend;
 
 const NAME: &str = "history";
 
-/// The label of the axis, whether it shows times, and what its values are multiplied by.
-fn unit(measure: &str) -> (&'static str, bool, f64) {
-    match measure {
-        "tokens_per_s" => ("tokens a second", false, 1.0),
-        "gops" => ("GOPS (billion operations a second)", false, 1.0),
-        "gb_per_s" => ("GB/s (billion bytes a second)", false, 1.0),
-        "peak_rss_bytes" => ("MiB (1024 x 1024 bytes)", false, 1.0 / 1_048_576.0),
-        "gross_j_per_token" => ("joules a token, gross", false, 1.0),
-        "n" => ("samples", false, 1.0),
-        "ttft_ns" => ("time to the first token, logarithmic", true, 1.0),
-        "load_ns" => ("time to load the model, logarithmic", true, 1.0),
-        "p90_ns" => ("90th percentile of a call, logarithmic", true, 1.0),
-        "p99_ns" => ("99th percentile of a call, logarithmic", true, 1.0),
-        _ => ("median time of a call, logarithmic", true, 1.0),
-    }
+/// The label of the axis, and what its values are multiplied by. `most` is the largest of them.
+fn unit(measure: &str, most: f64) -> (String, f64) {
+    let what = match measure {
+        "tokens_per_s" => return ("tokens a second".to_owned(), 1.0),
+        "gops" => return ("GOPS (billion operations a second)".to_owned(), 1.0),
+        "gb_per_s" => return ("GB/s (billion bytes a second)".to_owned(), 1.0),
+        "peak_rss_bytes" => return ("MiB (1024 x 1024 bytes)".to_owned(), 1.0 / 1_048_576.0),
+        "gross_j_per_token" => return ("joules a token, gross".to_owned(), 1.0),
+        "n" => return ("samples".to_owned(), 1.0),
+        "ttft_ns" => "time to the first token",
+        "load_ns" => "time to load the model",
+        "p90_ns" => "90th percentile of a call",
+        "p99_ns" => "99th percentile of a call",
+        "lo_ns" | "hi_ns" => "end of the interval of the median",
+        _ => "median time of a call",
+    };
+    // One unit for the whole axis: numbers that are short enough to stand beside it.
+    let (scale, unit) = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")]
+        .into_iter()
+        .find(|(scale, _)| most >= *scale)
+        .unwrap_or((1.0, "ns"));
+    (format!("{what} in {unit}"), 1.0 / scale)
 }
 
 fn panel(trend: &Trend) -> Option<Panel> {
     let points = trend.points();
-    let (label, time, scale) = unit(&trend.series.measure);
+    let most = points
+        .iter()
+        .map(|(point, ..)| point.value)
+        .fold(0.0, f64::max);
+    let (label, scale) = unit(&trend.series.measure, most);
     let (first, last) = (points.first()?, points.last()?);
-    let x = |i: usize| (trend.left_out + i + 1) as f64;
+    let x = |i: usize| (i + 1) as f64;
     let mut values = Series {
         label: "session".to_owned(),
         points: Vec::new(),
@@ -91,9 +102,9 @@ fn panel(trend: &Trend) -> Option<Panel> {
             to: x(points.len() - 1) + 0.5,
         },
         y: Axis {
-            label: label.to_owned(),
+            label: format!("{label}, logarithmic"),
             log: true,
-            time,
+            time: false,
             ticks: None,
             from,
             to,
@@ -110,8 +121,13 @@ pub(crate) fn figure(trends: &[Trend]) -> Option<Figure> {
         "Whiskers are the 95 % intervals within each session. A change is a place where the distribution differs before and after, by E-Divisive with a permutation test on logarithms; it says when, and not why.".to_owned(),
     ];
     let panels: Vec<Panel> = trends.iter().filter_map(panel).collect();
-    if trends.iter().any(|trend| trend.left_out > 0) {
-        notes.push("Earlier sessions are left out.".to_owned());
+    if let Some(left_out) = trends
+        .iter()
+        .map(|trend| trend.left_out)
+        .max()
+        .filter(|n| *n > 0)
+    {
+        notes.push(format!("{left_out} earlier sessions are left out."));
     }
     let panels = limited(panels, &mut notes);
     let heading = Heading {

@@ -126,6 +126,7 @@ fn describe(workload: Workload) -> &'static str {
         Workload::Read => "reading memory (read)",
         Workload::Peak => "arithmetic in registers (peak)",
         Workload::Control => "fixed work that is the same in every build",
+        Workload::Bench => "an imported benchmark (bench)",
     }
 }
 
