@@ -69,6 +69,22 @@ fn flags(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The documents, as paths from the root.
+fn documents() -> Vec<String> {
+    let mut all = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut docs: Vec<String> = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    docs.sort();
+    assert!(docs.len() >= 7, "{docs:?}");
+    all.extend(docs);
+    all
+}
+
 /// Checks a command line that a document shows: the command exists and has the flags.
 fn check(place: &str, line: &str, known: &[Vec<String>]) {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -99,7 +115,7 @@ fn check(place: &str, line: &str, known: &[Vec<String>]) {
             );
         }
         // The rest is for another program, or explains.
-        if ["|", ">", "#"].contains(word) {
+        if ["|", ">", "#", "--"].contains(word) {
             break;
         }
     }
@@ -135,8 +151,8 @@ fn every_example_of_help_names_commands_and_flags_that_exist() {
 fn every_command_of_the_documents_exists() {
     let known = commands();
     let mut checked = 0;
-    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        let text = fs::read_to_string(root().join(name)).unwrap();
+    for name in documents() {
+        let text = fs::read_to_string(root().join(&name)).unwrap();
         // Code: fenced lines, and spans in backticks that start with the name of the program.
         let mut fenced = false;
         for line in text.lines() {
@@ -154,7 +170,7 @@ fn every_command_of_the_documents_exists() {
                     .replace("cargo run --release -- ", "tritbench ")
                     .replace("target/release/tritbench", "tritbench");
                 if span.starts_with("tritbench ") {
-                    check(name, &span, &known);
+                    check(&name, &span, &known);
                     checked += 1;
                 }
             }
@@ -165,15 +181,18 @@ fn every_command_of_the_documents_exists() {
 
 #[test]
 fn every_file_that_the_documents_link_exists() {
-    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        let text = fs::read_to_string(root().join(name)).unwrap();
+    for name in documents() {
+        let file = root().join(&name);
+        let text = fs::read_to_string(&file).unwrap();
         for target in text
             .split("](")
             .skip(1)
             .map(|rest| rest.split(')').next().unwrap())
         {
             if !target.starts_with("http") && !target.starts_with('#') {
-                let path = root().join(target.split('#').next().unwrap());
+                let path = file
+                    .with_file_name("")
+                    .join(target.split('#').next().unwrap());
                 assert!(path.exists(), "{name} links `{target}`");
             }
         }
@@ -191,6 +210,85 @@ fn every_file_that_the_documents_link_exists() {
             }
         }
     }
+}
+
+/// Writes a program that everybody may run.
+fn script(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn every_command_of_the_tutorial_works() {
+    let text = fs::read_to_string(root().join("docs/tutorial.md")).unwrap();
+    let mut commands = String::new();
+    let mut shell = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            shell = line == "```sh";
+        } else if shell {
+            commands.push_str(line);
+            commands.push('\n');
+        }
+    }
+    let count = commands
+        .lines()
+        .filter(|line| line.starts_with("tritbench ") || line.starts_with("cargo "))
+        .count();
+    assert!(count >= 20, "only {count} commands");
+
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, home) = (dir.path().join("bin"), dir.path().join("home"));
+    let work = dir.path().join("work");
+    for path in [&bin, &home, &work] {
+        fs::create_dir(path).unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_tritbench");
+    // The program of the tests has debug assertions, without which no reader has it: only for that is there another flag.
+    script(
+        &bin.join("tritbench"),
+        &format!(
+            "#!/bin/sh\nif [ \"$1\" = run ]; then shift; exec {program} run --allow-debug \"$@\"; fi\nexec {program} \"$@\"\n"
+        ),
+    );
+    // Installing builds what is built already: with the profile and in the place of the tests.
+    let target = Path::new(program).parent().and_then(Path::parent).unwrap();
+    script(
+        &bin.join("cargo"),
+        &format!(
+            "#!/bin/sh\ncd {} && exec {} \"$@\" --profile test --locked --offline --root {} --target-dir {}\n",
+            root().display(),
+            std::env::var("CARGO").unwrap(),
+            dir.path().join("installed").display(),
+            target.display()
+        ),
+    );
+    let path = std::env::var("PATH").unwrap();
+    let output = Command::new("bash")
+        .args(["-euxo", "pipefail", "-c", &commands])
+        .current_dir(&work)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env("XDG_CACHE_HOME", &home)
+        .env("XDG_DATA_HOME", &home)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    for file in [
+        "trend.svg",
+        "bmf.json",
+        "first.parquet",
+        "imported/report.md",
+    ] {
+        assert!(work.join(file).is_file(), "{file} was not made");
+    }
+    // What was installed runs by itself.
+    let installed = Command::new(dir.path().join("installed/bin/tritbench"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&installed.stdout).starts_with("tritbench "));
 }
 
 #[test]
