@@ -88,7 +88,7 @@ pub(crate) struct ComputeArgs {
 /// `--head` and `--kv`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PrecisionArgs {
-    /// Type of the output head; i8, q6_k and q4_0 are lossy, and `tritbench eval` says what they cost [default: f16]
+    /// Type of the output head; `i8`, `q6_k` and `q4_0` are lossy, and `tritbench eval` says what they cost [default: f16]
     #[arg(long, value_name = "TYPE", value_parser = Generate::HEADS)]
     pub(crate) head: Option<String>,
 

@@ -1,8 +1,10 @@
-//! What `generate` and `logits` share: a model, opened as the flags ask.
+//! What `generate`, `logits` and `eval` share: a model, opened as the flags ask.
 
 use std::path::Path;
 
-use trit_engine::{Engine, EngineError, EngineOptions, HeadType, KvType, ModelName};
+use trit_engine::{
+    ActivationType, Engine, EngineError, EngineOptions, HeadType, KvType, ModelName,
+};
 
 use crate::args::{ComputeArgs, ExpectArg, FileArgs, PrecisionArgs};
 use crate::cmd::file_failure;
@@ -41,6 +43,19 @@ pub(crate) fn open(
     file: &FileArgs,
     seed: u64,
 ) -> Result<Engine, Failure> {
+    let activations = ActivationType::default();
+    open_as(model, compute, precision, activations, file, seed)
+}
+
+/// As [`open`], with a choice of activations.
+pub(crate) fn open_as(
+    model: &Path,
+    compute: &ComputeArgs,
+    precision: &PrecisionArgs,
+    activations: ActivationType,
+    file: &FileArgs,
+    seed: u64,
+) -> Result<Engine, Failure> {
     let cpu = probe::cpu()?;
     let word = |error: EngineError| engine_failure(error);
     let mut options = EngineOptions::new(
@@ -53,6 +68,7 @@ pub(crate) fn open(
     if let Some(head) = &precision.head {
         options.head = head.parse::<HeadType>().map_err(word)?;
     }
+    options.activations = activations;
     options.file = file.options();
     options.kernel = kernel(compute.kernel.as_deref())?;
     if options.kernel.is_none() {

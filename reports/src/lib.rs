@@ -28,7 +28,7 @@ mod units;
 
 pub use chart::{
     ChartData, Heading, PartKind, Phase, PhasePart, write_charts, write_history, write_phases,
-    write_timeline,
+    write_quality, write_timeline,
 };
 pub use contrast::{
     Contrast, ContrastError, ContrastRow, Entry, Filter, Question, Source, contrast, contrast_keys,

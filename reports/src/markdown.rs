@@ -532,10 +532,13 @@ pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
         samples: &samples(&tables),
         power: &loaded.power,
     };
-    let timeline = chart::timeline::NAME.to_owned();
+    let others = [
+        (chart::timeline::NAME, chart::timeline::TITLE),
+        (chart::quality::NAME, chart::quality::TITLE),
+    ];
     let charts: Vec<(String, String)> = chart::titles(&data)
         .into_iter()
-        .chain([(timeline, chart::timeline::TITLE.to_owned())])
+        .chain(others.map(|(name, title)| (name.to_owned(), title.to_owned())))
         .map(|(name, title)| (title, format!("charts/{name}.svg")))
         .filter(|(_, path)| run.path().join(path).is_file())
         .collect();

@@ -9,6 +9,7 @@ use crate::exit::Outcome;
 mod ab;
 mod compare;
 mod energy;
+mod eval;
 mod export;
 mod gate;
 mod generate;
@@ -58,6 +59,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     Monitor(monitor::MonitorArgs),
     Ab(ab::AbArgs),
+    Eval(eval::EvalArgs),
     Profile(profile::ProfileArgs),
     Compare(compare::CompareArgs),
     Load(load::LoadArgs),
@@ -81,7 +83,10 @@ enum Command {
 
 /// The groups of the overview, in order.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Measure", &["run", "ab", "profile", "monitor", "load"]),
+    (
+        "Measure",
+        &["run", "ab", "eval", "profile", "monitor", "load"],
+    ),
     (
         "Judge",
         &[
@@ -118,6 +123,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         #[cfg(target_os = "linux")]
         Command::Monitor(args) => monitor::run(&args),
         Command::Ab(args) => ab::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Load(args) => load::run(&args),

@@ -18,6 +18,7 @@ mod session;
 mod shapes;
 mod suite;
 mod suites;
+mod task;
 
 pub use blocks::{Discard, MEAN, PairedBlock, paired_blocks};
 pub use columns::{Column, Columns};
@@ -30,7 +31,7 @@ pub use limits::{
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
 pub use program::{Program, ProgramCheck, ProgramOutput, ProgramTask};
 pub use rows::{
-    Cell, ChunkRow, EnergyRow, EnergyWindow, Measurement, PairQuantity, PairRow, PowerRow,
+    Cell, ChunkRow, EnergyRow, EnergyWindow, EvalRow, Measurement, PairQuantity, PairRow, PowerRow,
     RequestRow, RequestStatus, Results, Side, Status, SummaryRow, TimelineRow, TokenRow, Workload,
 };
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
@@ -42,3 +43,4 @@ pub use suite::{
     Generate, Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount,
 };
 pub use suites::{embedded_suite, suite_names};
+pub use task::{Choices, Task, embedded_task, task_names};

@@ -458,6 +458,33 @@ row! {
     }
 }
 
+row! {
+    /// One quality of one configuration, as in `eval.csv`; of one or more evaluations.
+    EvalRow {
+        config: String = "The configuration: kernel, head, KV cache, activations.",
+        kernel: String = "The kernel of prompts, which evaluates text; empty where activations are floats, which no kernel multiplies.",
+        head: String = "Type of the output head.",
+        kv: String = "Type of the KV cache.",
+        activations: String = "What inputs of the projections are rounded to: i8, or f32 for not at all.",
+        threads: Option<u64> = "Threads of the team.",
+        model: String = "As in cells.csv.",
+        model_sha256: String = "SHA-256 of the model file; empty for models made in memory.",
+        task: String = "`text:<file>`, the name of a multiple-choice task, or `speed`.",
+        data_sha256: String = "SHA-256 of the text or the questions; empty for speed.",
+        metric: String = "What `value` is.",
+        reference: String = "The configuration it is relative to, or empty.",
+        n: u64 = "Tokens, questions or timed slices.",
+        value: Option<f64> = "The result.",
+        lo: Option<f64> = "Lower end of its 95 % interval.",
+        hi: Option<f64> = "Upper end of its 95 % interval.",
+        window: Option<u64> = "Tokens of a window of text.",
+        stride: Option<u64> = "Tokens that a window advances: those whose prediction counts.",
+        model_bytes: Option<u64> = "Bytes of the loaded weights: linears, embedding, head and norms.",
+        token_bytes: Option<u64> = "Bytes that decoding one token reads in the middle of a window.",
+        reported: Option<f64> = "What the report of BitNet b1.58 2B4T gives for its model on this task.",
+    }
+}
+
 impl EnergyRow {
     /// What rates are computed of, and its amount in microjoules: the packages; where they have no meter the platform; else what
     /// was measured outside of the machine.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::columns::Columns;
 use crate::session::SCHEMA;
 use crate::{
-    Cell, ChunkRow, EnergyRow, FieldError, Measurement, PairRow, PowerRow, RequestRow, Session,
-    SummaryRow, TimelineRow, TokenRow,
+    Cell, ChunkRow, EnergyRow, EvalRow, FieldError, Measurement, PairRow, PowerRow, RequestRow,
+    Session, SummaryRow, TimelineRow, TokenRow,
 };
 
 /// Name of the session record.
@@ -105,6 +105,9 @@ impl Table for TokenRow {
 }
 impl Table for TimelineRow {
     const FILE: &'static str = "timeline.csv";
+}
+impl Table for EvalRow {
+    const FILE: &'static str = "eval.csv";
 }
 impl Table for PairRow {
     const FILE: &'static str = "pairs.csv";

@@ -94,6 +94,11 @@ pub fn utc_iso(seconds: u64) -> String {
     )
 }
 
+/// Now in UTC, `YYYY-MM-DDThh:mm:ssZ`.
+pub fn utc_iso_now() -> String {
+    utc_iso(now())
+}
+
 /// Now, as `YYYYMMDDThhmmssZ`: the start of the name of a run directory.
 pub fn utc_compact() -> String {
     utc_iso(now()).replace(['-', ':'], "")

@@ -6,6 +6,7 @@ mod energy;
 mod figure;
 mod history;
 mod phases;
+pub(crate) mod quality;
 pub(crate) mod timeline;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use trit_stats::ecdf;
 use self::canvas::{Canvas, PALETTE, shade};
 pub use self::history::write_history;
 pub use self::phases::{PartKind, Phase, PhasePart, write_phases};
+pub use self::quality::write_quality;
 pub use self::timeline::write_timeline;
 
 use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
@@ -701,5 +703,6 @@ pub fn write_charts(run: &RunDir) -> Result<Vec<PathBuf>, ReportError> {
     let directory = run.path().join("charts");
     let mut paths = draw(&data, &directory)?;
     paths.extend(timeline::write(run, &heading, &directory)?);
+    paths.extend(quality::write(run, &heading, &directory)?);
     Ok(paths)
 }
