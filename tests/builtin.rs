@@ -25,7 +25,7 @@ fn kernels() -> Vec<String> {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|row| row["available"] == true && row["family"] != "dense")
+        .filter(|row| row["status"] == "available" && row["family"] != "dense")
         .map(|row| row["id"].as_str().unwrap().to_owned())
         .collect();
     assert!(ids.len() >= 2, "{rows}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use trit_core::{
-    EvalRow, Generate, RunDir, SESSION_FILE, Session, Task, embedded_task, task_names,
+    Cell, EvalRow, Generate, RunDir, SESSION_FILE, Session, Task, embedded_task, task_names,
 };
 use trit_engine::{ActivationType, Engine, HeadType, KvType, ModelName};
 use trit_measure::Machine;
@@ -434,5 +434,7 @@ fn run_dir(args: &EvalArgs) -> Result<RunDir, Failure> {
         ..Session::default()
     })
     .map_err(failure)?;
+    // A run without cells: `tritbench report` reads it as any other.
+    dir.write::<Cell>(&[]).map_err(failure)?;
     Ok(dir)
 }
