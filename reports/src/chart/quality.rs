@@ -230,8 +230,11 @@ mod tests {
         };
         assert_eq!(speed.series[0].points, [(100.0, 0.0)]);
         let (x, y) = speed.series[1].points[0];
-        assert!(x == 150.0 && (y - 10.517).abs() < 1e-3, "{x} {y}");
-        assert_eq!(bytes.series[1].points[0].0, 2.0);
+        assert!(
+            (x - 150.0).abs() < 1e-9 && (y - 10.517).abs() < 1e-3,
+            "{x} {y}"
+        );
+        assert_eq!(bytes.series[1].points[0], (2.0, y));
         assert!(speed.y.from <= 0.0 && speed.y.to >= y);
     }
 
