@@ -51,8 +51,8 @@ fn every_shipped_suite_can_be_read() {
             .is_some_and(|extension| extension == "toml")
         {
             let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-            // The one file that is no suite; the tests of its reader take it.
-            if name == "limits.toml" {
+            // The files that are no suites; the tests of their readers take them.
+            if ["limits.toml", "claims.toml"].contains(&name.as_str()) {
                 continue;
             }
             let suite = Suite::parse(&name, &fs::read_to_string(&file).unwrap()).unwrap();

@@ -12,7 +12,7 @@
 //! tokens that attention looks back on, `a` one half-precision multiply and add. The published values are a pass of 512 tokens, each of
 //! which looks back on 512; the head is not counted.
 
-use trit_core::{Cell, Workload};
+use trit_core::{ArithmeticShape, ArithmeticWeight, Cell, Workload};
 
 /// Half-precision addition and multiplication, in picojoules.
 const F16_ADD_PJ: f64 = 0.16;
@@ -22,9 +22,9 @@ const INT8_ADD_PJ: f64 = 0.007;
 const INT8_MULTIPLY_PJ: f64 = 0.07;
 
 /// One weight and token of a half-precision, an 8-bit and a ternary linear: the last needs no multiplication.
-pub(crate) const F16_WEIGHT_PJ: f64 = F16_ADD_PJ + F16_MULTIPLY_PJ;
+const F16_WEIGHT_PJ: f64 = F16_ADD_PJ + F16_MULTIPLY_PJ;
 const INT8_WEIGHT_PJ: f64 = INT8_ADD_PJ + INT8_MULTIPLY_PJ;
-pub(crate) const TERNARY_WEIGHT_PJ: f64 = INT8_ADD_PJ;
+const TERNARY_WEIGHT_PJ: f64 = INT8_ADD_PJ;
 
 /// Arithmetic of one token, in microjoules.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,13 +35,32 @@ pub(crate) struct Arithmetic {
 }
 
 /// Linears of `weights` at `weight_pj` each.
-pub(crate) fn linear_uj(weights: f64, weight_pj: f64) -> f64 {
+fn linear_uj(weights: f64, weight_pj: f64) -> f64 {
     weights * weight_pj / 1e6
 }
 
 /// Scores and values of one token that looks back on `position` tokens: two products of `width`.
-pub(crate) fn attention_uj(width: f64, position: f64) -> f64 {
+fn attention_uj(width: f64, position: f64) -> f64 {
     2.0 * width * position * F16_WEIGHT_PJ / 1e6
+}
+
+/// Joules of a pass as it is published: 512 tokens, each of which looks back on 512; feed-forward of three matrices.
+pub(crate) fn published_pass_j(shape: &ArithmeticShape) -> f64 {
+    const TOKENS: f64 = 512.0;
+    let [layers, hidden, queries, keys, ffn] = [
+        shape.layers,
+        shape.hidden,
+        shape.queries,
+        shape.keys,
+        shape.ffn,
+    ]
+    .map(f64::from);
+    let weights = layers * (2.0 * hidden * queries + 2.0 * hidden * keys + 3.0 * hidden * ffn);
+    let weight_pj = match shape.weight {
+        ArithmeticWeight::F16 => F16_WEIGHT_PJ,
+        ArithmeticWeight::Ternary => TERNARY_WEIGHT_PJ,
+    };
+    TOKENS * (linear_uj(weights, weight_pj) + attention_uj(layers * queries, TOKENS)) / 1e6
 }
 
 /// Energy of one weight and token for a kernel; nothing for arithmetic that the model does not know.
@@ -88,56 +107,27 @@ impl Arithmetic {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Layers, hidden, query heads times their width, key heads times their width, feed-forward, of the published configurations.
-    const MODELS: [(&str, [f64; 5], f64, &str); 6] = [
-        (
-            "LLaMA 3.2 1B",
-            [16.0, 2048.0, 2048.0, 512.0, 8192.0],
-            F16_WEIGHT_PJ,
-            "0.258",
-        ),
-        (
-            "Gemma-3 1B",
-            [26.0, 1152.0, 1024.0, 256.0, 6912.0],
-            F16_WEIGHT_PJ,
-            "0.186",
-        ),
-        (
-            "Qwen2.5 1.5B",
-            [28.0, 1536.0, 1536.0, 256.0, 8960.0],
-            F16_WEIGHT_PJ,
-            "0.347",
-        ),
-        (
-            "SmolLM2 1.7B",
-            [24.0, 2048.0, 2048.0, 2048.0, 8192.0],
-            F16_WEIGHT_PJ,
-            "0.425",
-        ),
-        (
-            "MiniCPM 2B",
-            [40.0, 2304.0, 2304.0, 2304.0, 5760.0],
-            F16_WEIGHT_PJ,
-            "0.649",
-        ),
-        (
-            "BitNet b1.58 2B4T",
-            [30.0, 2560.0, 2560.0, 640.0, 6912.0],
-            TERNARY_WEIGHT_PJ,
-            "0.028",
-        ),
-    ];
+    use trit_core::Published;
 
     #[test]
     fn the_six_published_values() {
-        for (name, [layers, hidden, queries, keys, ffn], pj, published) in MODELS {
-            let weights =
-                layers * (2.0 * hidden * queries + 2.0 * hidden * keys + 3.0 * hidden * ffn);
-            let token_uj = linear_uj(weights, pj) + attention_uj(layers * queries, 512.0);
-            let joules = 512.0 * token_uj / 1e6;
-            assert_eq!(format!("{joules:.3}"), published, "{name}: {joules}");
+        let claims = trit_core::embedded_claims().unwrap();
+        let mut seen = 0;
+        for claim in claims {
+            let (Some(shape), Published::Value(published)) = (claim.arithmetic, claim.published)
+            else {
+                continue;
+            };
+            let joules = published_pass_j(&shape);
+            assert_eq!(
+                format!("{joules:.3}"),
+                format!("{published:.3}"),
+                "{}: {joules}",
+                claim.id
+            );
+            seen += 1;
         }
+        assert_eq!(seen, 6);
     }
 
     #[test]

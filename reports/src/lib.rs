@@ -8,7 +8,9 @@
 
 mod arithmetic;
 pub mod chart;
+mod claims;
 mod compare;
+mod compose;
 mod contrast;
 mod energy;
 mod energy_section;
@@ -22,6 +24,9 @@ mod labels;
 mod lookup;
 mod markdown;
 mod pairs;
+mod record;
+mod sheet;
+mod speedup;
 mod summary;
 mod table;
 mod units;
@@ -30,6 +35,7 @@ pub use chart::{
     ChartData, Heading, PartKind, Phase, PhasePart, write_charts, write_history, write_phases,
     write_quality, write_timeline,
 };
+pub use claims::{ClaimVerdict, claims_paper};
 pub use contrast::{
     Contrast, ContrastError, ContrastRow, Entry, Filter, Question, Source, contrast, contrast_keys,
     contrast_measures, contrast_text,
@@ -44,6 +50,9 @@ pub use gate::{
 };
 pub use markdown::{report_md, write_report_md};
 pub use pairs::pair_rows;
+pub use record::Record;
+pub use sheet::Paper;
+pub use speedup::{UnknownBaseline, speedup_paper};
 pub use summary::{SHARE_LIMIT, Samples, Tables, samples, summarize, summarize_rows};
 pub use table::terminal_table;
 pub use units::{show_bytes, show_ns, show_rate};

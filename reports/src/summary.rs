@@ -361,7 +361,7 @@ impl Loaded {
 }
 
 /// A file that a session has not come to write holds no rows.
-fn if_there<T>(
+pub(crate) fn if_there<T>(
     rows: Result<Vec<T>, trit_core::RunDirError>,
 ) -> Result<Vec<T>, trit_core::RunDirError> {
     match rows {

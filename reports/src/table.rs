@@ -110,6 +110,16 @@ fn columns(rows: &[&SummaryRow]) -> Vec<Column> {
     ]
 }
 
+/// Rows of text as an aligned table; numbers are to the right where the heading ends with `:`.
+pub(crate) fn aligned_rows(header: &[&'static str], rows: &[Vec<String>]) -> String {
+    let columns = header.iter().enumerate().map(|(at, name)| Column {
+        name: name.trim_end_matches(':'),
+        text: !name.ends_with(':'),
+        fields: rows.iter().map(|row| row[at].clone()).collect(),
+    });
+    aligned(columns.collect())
+}
+
 fn aligned(mut columns: Vec<Column>) -> String {
     columns.retain(|column| column.fields.iter().any(|field| !field.is_empty()));
     let total = |columns: &[Column]| {

@@ -1,11 +1,14 @@
-//! `tritbench report`: everything that is derived from the rows of a run, made again.
+//! `tritbench report`: everything that is derived from the rows of a run, made again, and reports about one question each.
+
+mod claims;
+mod speedup;
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use trit_core::{RunDir, RunDirError, SummaryRow};
 use trit_measure::energy::{External, ExternalError, MAX_GAP_NS};
-use trit_report::ReportError;
+use trit_report::{Paper, Record, ReportError};
 use trit_run::{MergeError, merge_log};
 
 use crate::args::FormatArg;
@@ -15,8 +18,11 @@ use crate::out::{Out, say};
 /// Makes summary, charts and report of a run directory again, and prints the summary
 #[derive(Args, Debug)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     long_about = "Makes summary, charts and report of a run directory again, and prints the summary.\n\n\
-                  Only the rows of the directory are read, so it works for runs of other machines, and for runs that were stopped.",
+                  Only the rows of the directory are read, so it works for runs of other machines, and for runs that were stopped. \
+                  The commands below answer one question each about a run or several.",
     after_help = "Examples:
   tritbench report runs/20260101T120000Z-host-quick
   tritbench report results --format csv > summary.csv
@@ -24,8 +30,8 @@ use crate::out::{Out, say};
 )]
 pub(crate) struct ReportArgs {
     /// The directory of a run
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    #[arg(value_name = "DIR", required = true)]
+    dir: Option<PathBuf>,
 
     /// Fill the energy windows of the run from the log of a meter outside of the machine, by time: a CSV with times in UTC
     /// and watts or joules
@@ -34,10 +40,68 @@ pub(crate) struct ReportArgs {
 
     #[command(flatten)]
     format: FormatArg,
+
+    #[command(subcommand)]
+    about: Option<About>,
+}
+
+#[derive(Subcommand, Debug)]
+enum About {
+    Speedup(speedup::SpeedupArgs),
+    Claims(claims::ClaimsArgs),
+}
+
+/// How a report is printed and where it is kept.
+#[derive(Args, Debug)]
+struct PaperArgs {
+    #[command(flatten)]
+    format: FormatArg,
+
+    /// Also writes the report as Markdown and CSV, and its charts, into this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl PaperArgs {
+    /// Prints a report, and keeps it where that was asked for.
+    fn give(&self, paper: &Paper) -> Outcome {
+        if let Some(directory) = &self.out {
+            let files = paper
+                .write(directory)
+                .map_err(|error| report_failure(&error))?;
+            say(&format!(
+                "wrote {} files in {}",
+                files.len(),
+                directory.display()
+            ));
+        }
+        Out::new().text(&paper.render(self.format.format.into()))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Reads a run directory for a report.
+fn record(path: &Path) -> Result<Record, Failure> {
+    let dir = RunDir::open(path).map_err(|error| record_failure(&error))?;
+    Record::read(&dir).map_err(|error| report_failure(&error))
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Outcome {
-    let dir = RunDir::open(&args.dir).map_err(|error| record_failure(&error))?;
+    match &args.about {
+        Some(About::Speedup(args)) => speedup::run(args),
+        Some(About::Claims(args)) => claims::run(args),
+        None => again(args),
+    }
+}
+
+/// Everything of one run, made again.
+fn again(args: &ReportArgs) -> Outcome {
+    let Some(path) = &args.dir else {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "no directory of a run; hint: tritbench report DIR"
+        )));
+    };
+    let dir = RunDir::open(path).map_err(|error| record_failure(&error))?;
     if let Some(log) = &args.energy_log {
         merge(&dir, log)?;
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod claims;
 pub mod columns;
 mod duration;
 mod energy;
@@ -21,6 +22,10 @@ mod suites;
 mod task;
 
 pub use blocks::{Discard, MEAN, PairedBlock, paired_blocks};
+pub use claims::{
+    ArithmeticShape, ArithmeticWeight, Claim, Published, Quantity, Source, embedded_claims,
+    parse_claims,
+};
 pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
 pub use energy::{EnergyFacts, EnergyMode, EnergyPlan, EnergySettings, MeterChoice};

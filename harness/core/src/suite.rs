@@ -56,6 +56,8 @@ pub enum Selector {
     Dense,
     /// The fastest dense baseline of each format.
     BestDense,
+    /// The fastest dense baseline of one format: `f32 f16 i8 q4`.
+    BestOf(String),
     /// Removes what the inner selector takes.
     Not(Box<Selector>),
 }
@@ -75,6 +77,12 @@ impl FromStr for Selector {
             "available" => Ok(Self::Available),
             "dense" => Ok(Self::Dense),
             "dense:best" => Ok(Self::BestDense),
+            "dense:f32" | "dense:f16" | "dense:i8" | "dense:q4" => {
+                Ok(Self::BestOf(text.trim_start_matches("dense:").to_owned()))
+            }
+            _ if text.starts_with("dense:") => Err(format!(
+                "unknown baseline `{text}`; hint: dense:best, or one of dense:f32 dense:f16 dense:i8 dense:q4"
+            )),
             "best" => Ok(Self::Best(1)),
             _ => match text.strip_prefix("best:") {
                 None => Ok(Self::Id(text.to_owned())),
@@ -101,6 +109,7 @@ impl fmt::Display for Selector {
             Self::Best(count) => write!(f, "best:{count}"),
             Self::Dense => f.write_str("dense"),
             Self::BestDense => f.write_str("dense:best"),
+            Self::BestOf(format) => write!(f, "dense:{format}"),
             Self::Not(inner) => write!(f, "!{inner}"),
         }
     }
@@ -260,9 +269,11 @@ impl FromStr for PairSubject {
                 "unknown probe `{text}`; hint: probe:read or probe:peak"
             )),
             _ => match text.parse()? {
-                selector @ (Selector::Id(_) | Selector::Best(1)) => Ok(Self::Kernel(selector)),
+                selector @ (Selector::Id(_) | Selector::Best(1) | Selector::BestOf(_)) => {
+                    Ok(Self::Kernel(selector))
+                }
                 other => Err(format!(
-                    "`{other}` may take several kernels; hint: name one id, or best:1"
+                    "`{other}` may take several kernels; hint: name one id, best:1, or dense:f16"
                 )),
             },
         }

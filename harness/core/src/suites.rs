@@ -5,6 +5,10 @@ const SUITES: &[(&str, &str)] = &[
     ("quick", include_str!("../../../suites/quick.toml")),
     ("kernels", include_str!("../../../suites/kernels.toml")),
     ("tune", include_str!("../../../suites/tune.toml")),
+    (
+        "claims-run",
+        include_str!("../../../suites/claims-run.toml"),
+    ),
     ("gate", include_str!("../../../suites/gate.toml")),
     ("mobile", include_str!("../../../suites/mobile.toml")),
     ("edge", include_str!("../../../suites/edge.toml")),

@@ -233,7 +233,11 @@ fn a_mistake_is_named_with_its_place() {
         ),
         (
             "[[pair]]\nworkload = \"gemm\"\nsubject = \"best\"\nagainst = \"best:3\"\nshapes = [\"8x8\"]\n",
-            "name one id, or best:1",
+            "name one id, best:1, or dense:f16",
+        ),
+        (
+            "[[pair]]\nworkload = \"gemm\"\nsubject = \"best\"\nagainst = \"dense:f8\"\nshapes = [\"8x8\"]\n",
+            "unknown baseline `dense:f8`",
         ),
         (
             "[[pair]]\nworkload = \"gemm\"\nsubject = \"probe:read\"\nagainst = \"best\"\nshapes = [\"8x8\"]\n",

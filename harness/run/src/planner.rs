@@ -133,6 +133,15 @@ impl PlanContext {
                 ranked.retain(|facts| formats.insert(facts.layout.as_str()));
                 ranked.into_iter().map(|facts| facts.id.clone()).collect()
             }
+            Selector::BestOf(format) => {
+                let prefix = format!("{format}-dense-");
+                let best = self.ranked(true).into_iter();
+                let mut best = best.filter(|facts| facts.id.starts_with(&prefix));
+                best.next()
+                    .map(|facts| facts.id.clone())
+                    .into_iter()
+                    .collect()
+            }
             Selector::Best(count) => {
                 let ranked = self.ranking().into_iter();
                 ranked.take(*count).map(|facts| facts.id.clone()).collect()

@@ -390,6 +390,19 @@ threads = [1]
 }
 
 #[test]
+fn a_format_stands_for_its_fastest_baseline() {
+    let plan = plan(
+        &suite(
+            "[[pair]]\nworkload = \"gemv-cold\"\nsubject = \"best\"\nagainst = \"dense:f32\"\nshapes = [\"64x128\"]\nthreads = [1]\n",
+        ),
+        &context(),
+    )
+    .unwrap();
+    assert_eq!(plan.pairs.len(), 1);
+    assert!(ids(&plan).contains(&"f32-dense-avx2/gemv-cold/64x128/t1"));
+}
+
+#[test]
 fn a_short_budget_is_said() {
     let context = PlanContext {
         overrides: Overrides {

@@ -17,13 +17,14 @@ use plotters::prelude::*;
 use trit_core::{Cell, PowerRow, RunDir, Session, SummaryRow, Workload};
 use trit_stats::ecdf;
 
-use self::canvas::{Canvas, PALETTE, shade};
+use self::canvas::Canvas;
+pub(crate) use self::canvas::{PALETTE, shade};
 pub use self::history::write_history;
 pub use self::phases::{PartKind, Phase, PhasePart, write_phases};
 pub use self::quality::write_quality;
 pub use self::timeline::write_timeline;
 
-use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
+pub(crate) use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
 use crate::ReportError;
 use crate::facts;
 use crate::labels;
@@ -34,7 +35,7 @@ use crate::units::{show_bytes, show_rate, three};
 /// Pixels of a PNG for one of the SVG: sharp on dense screens.
 const PNG_SCALE: f64 = 2.0;
 /// Panels of one figure; more would be a scroll, not a chart.
-const MOST_PANELS: usize = 12;
+pub(crate) const MOST_PANELS: usize = 12;
 /// Steps of one distribution function that are drawn: about two a pixel.
 const ECDF_POINTS: usize = 1000;
 
@@ -65,7 +66,7 @@ impl Heading {
         }
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let parts = [
             self.machine.as_str(),
             self.when.as_str(),
@@ -670,16 +671,24 @@ pub fn svgs(data: &ChartData<'_>) -> Result<Vec<(String, String)>, ReportError> 
 /// # Errors
 /// When a file cannot be written.
 pub fn draw(data: &ChartData<'_>, directory: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    save(&figures(data), directory)
+}
+
+/// Writes figures as `<name>.svg` and `<name>.png` into a directory, which is made if it is not there; gives the paths of the SVG files.
+pub(crate) fn save(
+    figures: &[(String, Figure)],
+    directory: &Path,
+) -> Result<Vec<PathBuf>, ReportError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| ReportError::Io { path, source }
     };
     fs::create_dir_all(directory).map_err(io(directory))?;
     let mut paths = Vec::new();
-    for (name, figure) in figures(data) {
+    for (name, figure) in figures {
         let path = directory.join(format!("{name}.svg"));
-        fs::write(&path, svg(&name, &figure)?).map_err(io(&path))?;
-        png(&name, &figure, &directory.join(format!("{name}.png")))?;
+        fs::write(&path, svg(name, figure)?).map_err(io(&path))?;
+        png(name, figure, &directory.join(format!("{name}.png")))?;
         paths.push(path);
     }
     Ok(paths)

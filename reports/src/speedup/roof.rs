@@ -1,0 +1,94 @@
+//! Where a row stands under the roof of its machine: memory bandwidth times operations a byte, or the arithmetic peak.
+
+use std::collections::BTreeMap;
+
+use trit_core::{Session, SummaryRow, Workload};
+
+use crate::compose::dense_format;
+use crate::summary::{bytes_per_call, ops_per_call};
+
+/// The limits that a session measured, by threads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roofline {
+    /// Bytes a nanosecond: 10^9 bytes a second.
+    read: BTreeMap<u64, f64>,
+    /// Operations a nanosecond, of 8-bit integers and of floats.
+    int8: BTreeMap<u64, f64>,
+    float: BTreeMap<u64, f64>,
+}
+
+/// One row under the roof.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Roof {
+    /// Operations a byte of weights.
+    pub(crate) intensity: f64,
+    pub(crate) gops: f64,
+    /// The roof at that intensity.
+    pub(crate) roof_gops: f64,
+    /// The roof is bandwidth there.
+    pub(crate) memory: bool,
+    /// Share of the roof: from pairs with the probe where there are any.
+    pub(crate) share: f64,
+    pub(crate) paired: bool,
+}
+
+impl Roofline {
+    /// The fastest of every probe of a session counts.
+    pub(crate) fn new(session: &Session) -> Self {
+        let mut roofline = Self::default();
+        for probe in session.probes.iter().filter(|probe| probe.time_ns > 0.0) {
+            let rate = probe.amount_per_iteration as f64 / probe.time_ns;
+            let limits = match probe.subject.as_str() {
+                "probe:read" => &mut roofline.read,
+                "probe:peak" if probe.variant.starts_with("f32") => &mut roofline.float,
+                "probe:peak" => &mut roofline.int8,
+                _ => continue,
+            };
+            let entry = limits.entry(probe.threads).or_insert(rate);
+            *entry = entry.max(rate);
+        }
+        roofline
+    }
+
+    /// Bandwidth and peak of 8-bit integers on a number of threads.
+    pub(crate) fn limits(&self, threads: u64) -> Option<(f64, f64)> {
+        Some((*self.read.get(&threads)?, *self.int8.get(&threads)?))
+    }
+
+    /// Thread counts with both limits.
+    pub(crate) fn threads(&self) -> Vec<u64> {
+        let mut threads: Vec<u64> = self.read.keys().copied().collect();
+        threads.retain(|count| self.int8.contains_key(count));
+        threads
+    }
+
+    /// The position of a row; nothing for weights in cache, which the bandwidth of memory does not limit, and without probes.
+    pub(crate) fn of(&self, row: &SummaryRow) -> Option<Roof> {
+        let cell = &row.cell;
+        if cell.workload == Workload::GemvWarm {
+            return None;
+        }
+        let gops = row.results.gops?;
+        let intensity = ops_per_call(cell)? / bytes_per_call(cell).filter(|bytes| *bytes > 0.0)?;
+        let threads = cell.threads?;
+        let floats = matches!(dense_format(&cell.kernel), Some("f32" | "f16"));
+        let peaks = if floats { &self.float } else { &self.int8 };
+        let from_memory = intensity * self.read.get(&threads)?;
+        let peak = peaks.get(&threads).copied();
+        let memory = peak.is_none_or(|peak| from_memory <= peak);
+        let roof_gops = peak.map_or(from_memory, |peak| peak.min(from_memory));
+        let from_pair = if memory {
+            row.results.bandwidth_share
+        } else {
+            row.results.peak_share
+        };
+        Some(Roof {
+            intensity,
+            gops,
+            roof_gops,
+            memory,
+            share: from_pair.unwrap_or(gops / roof_gops),
+            paired: from_pair.is_some(),
+        })
+    }
+}
