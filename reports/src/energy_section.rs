@@ -53,7 +53,7 @@ pub(crate) fn energy_section(session: &Session, rows: &[SummaryRow]) -> Vec<Stri
 }
 
 /// Why there are no figures.
-fn why(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
+pub(crate) fn why(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
     let facts = &session.energy;
     let mut lines = Vec::new();
     if facts.status == "ok" {
@@ -163,7 +163,7 @@ fn words(session: &Session, measured: &[&SummaryRow]) -> String {
 }
 
 /// Whole models by the arithmetic model, each once.
-fn arithmetic(rows: &[SummaryRow]) -> Option<String> {
+pub(crate) fn arithmetic(rows: &[SummaryRow]) -> Option<String> {
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in rows.iter().filter(|row| !row.cell.model.is_empty()) {
         let results = &row.results;

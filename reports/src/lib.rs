@@ -20,6 +20,7 @@ mod facts;
 mod format;
 mod gate;
 pub mod history;
+mod joules;
 mod labels;
 mod lookup;
 mod markdown;
@@ -48,6 +49,7 @@ pub use gate::{
     gate_csv, gate_json, gate_junit, gate_markdown, gate_record, gate_table, gate_unpaired,
     read_summaries, replay,
 };
+pub use joules::energy_paper;
 pub use markdown::{report_md, write_report_md};
 pub use pairs::pair_rows;
 pub use record::Record;

@@ -308,7 +308,7 @@ fn what_cannot_be_said_has_its_reason() {
 #[test]
 fn joules_are_judged_where_a_meter_read_them() {
     let mut session = machine("13th Gen Intel(R) Core(TM) i7-13700H", "x86_64");
-    session.energy.status = "ok".to_owned();
+    "ok".clone_into(&mut session.energy.status);
     let mut rows = linears(shape("700m"), "f16", 4.0);
     for row in &mut rows {
         // Five times the joules at four times the time.

@@ -128,7 +128,7 @@ fn a_model_is_its_matrices_and_a_whole_one_at_least_that_fast() {
         1.25 * token_ns,
     );
     (whole.cell.rows, whole.cell.k) = (None, None);
-    whole.cell.model = "synth:700m".to_owned();
+    "synth:700m".clone_into(&mut whole.cell.model);
     whole.cell.linear_weights = Some(shape.linear_weights());
     rows.push(whole);
     let all = lines(&record(rows), &["f16"]);

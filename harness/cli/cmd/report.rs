@@ -1,6 +1,7 @@
 //! `tritbench report`: everything that is derived from the rows of a run, made again, and reports about one question each.
 
 mod claims;
+mod energy;
 mod speedup;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub(crate) struct ReportArgs {
 #[derive(Subcommand, Debug)]
 enum About {
     Speedup(speedup::SpeedupArgs),
+    Energy(energy::EnergyArgs),
     Claims(claims::ClaimsArgs),
 }
 
@@ -89,6 +91,7 @@ fn record(path: &Path) -> Result<Record, Failure> {
 pub(crate) fn run(args: &ReportArgs) -> Outcome {
     match &args.about {
         Some(About::Speedup(args)) => speedup::run(args),
+        Some(About::Energy(args)) => energy::run(args),
         Some(About::Claims(args)) => claims::run(args),
         None => again(args),
     }

@@ -58,8 +58,7 @@ impl Judge<'_> {
         };
         match claim.quantity {
             Quantity::Accuracy => {
-                let reason =
-                    "what is measured is speed, memory and energy, not answers of a trained model";
+                let reason = "a run holds speed, memory and energy, not answers: `tritbench eval` scores a model file";
                 return judged(Vec::new(), ClaimVerdict::NotMeasurable, reason.to_owned());
             }
             Quantity::Arithmetic => return arithmetic(claim),

@@ -171,12 +171,11 @@ fn line<'a>(
     pairs: &BTreeMap<(&str, &str), &PairRow>,
     roofline: &Roofline,
 ) -> Option<Line<'a>> {
-    let (ratio, ends, basis) = match paired(pairs, row, base) {
-        Some((ratio, ends)) => (ratio, ends, Basis::Pair),
-        None => {
-            let found = compare::ratio(row, base)?;
-            (found.ratio, found.interval, Basis::Medians)
-        }
+    let (ratio, ends, basis) = if let Some((ratio, ends)) = paired(pairs, row, base) {
+        (ratio, ends, Basis::Pair)
+    } else {
+        let found = compare::ratio(row, base)?;
+        (found.ratio, found.interval, Basis::Medians)
     };
     Some(Line {
         what: row.cell.workload.name().to_owned(),

@@ -103,7 +103,7 @@ fn sheet(lines: &[Line<'_>]) -> Sheet {
             number(results.and_then(|results| results.tokens_per_s)),
             number(line.roof.map(|roof| roof.gops)),
             number(line.roof.map(|roof| roof.intensity)),
-            number(line.roof.map(|roof| roof.roof_gops)),
+            number(line.roof.map(|roof| roof.limit_gops)),
             number(line.roof.map(|roof| roof.share)),
             text(
                 line.roof
@@ -167,8 +167,9 @@ fn ternary<'a>(findings: &Findings<'a>) -> Vec<Vec<&'a SummaryRow>> {
 
 /// Races by the ternary kernel that is first in them: alone, or not told apart from the next.
 fn wins(findings: &Findings<'_>) -> Vec<Vec<String>> {
-    let mut kernels: BTreeMap<&str, (usize, usize, BTreeMap<Workload, Vec<String>>)> =
-        BTreeMap::new();
+    // Alone, not told apart, and where.
+    type Firsts = (usize, usize, BTreeMap<Workload, Vec<String>>);
+    let mut kernels: BTreeMap<&str, Firsts> = BTreeMap::new();
     let races = ternary(findings);
     for race in races.iter().filter(|race| race.len() > 1) {
         let (Some(&first), Some(&second)) = (race.first(), race.get(1)) else {

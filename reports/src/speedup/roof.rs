@@ -24,7 +24,7 @@ pub(crate) struct Roof {
     pub(crate) intensity: f64,
     pub(crate) gops: f64,
     /// The roof at that intensity.
-    pub(crate) roof_gops: f64,
+    pub(crate) limit_gops: f64,
     /// The roof is bandwidth there.
     pub(crate) memory: bool,
     /// Share of the roof: from pairs with the probe where there are any.
@@ -76,7 +76,7 @@ impl Roofline {
         let from_memory = intensity * self.read.get(&threads)?;
         let peak = peaks.get(&threads).copied();
         let memory = peak.is_none_or(|peak| from_memory <= peak);
-        let roof_gops = peak.map_or(from_memory, |peak| peak.min(from_memory));
+        let limit_gops = peak.map_or(from_memory, |peak| peak.min(from_memory));
         let from_pair = if memory {
             row.results.bandwidth_share
         } else {
@@ -85,9 +85,9 @@ impl Roofline {
         Some(Roof {
             intensity,
             gops,
-            roof_gops,
+            limit_gops,
             memory,
-            share: from_pair.unwrap_or(gops / roof_gops),
+            share: from_pair.unwrap_or(gops / limit_gops),
             paired: from_pair.is_some(),
         })
     }
