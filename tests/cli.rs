@@ -375,6 +375,70 @@ fn synthetic_files_are_the_same_for_the_same_seed() {
 }
 
 #[test]
+fn converted_models_give_the_same_logits() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let logits = |model: &str| {
+        let output = run([
+            "logits",
+            "--model",
+            model,
+            "--tokens",
+            "1,5,7",
+            "--threads",
+            "1",
+        ]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        output.stdout
+    };
+    let convert = |from: &str, flags: &[&str], to: &str| {
+        let to = at(to);
+        let output = run([&["model", "convert", from, "--out", &to][..], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(output.stdout.is_empty(), "nothing but a file is made");
+        (to, stderr(&output))
+    };
+    let model = model();
+    let want = logits(&model);
+    let (packed, talk) = convert(&model, &["--to", "packed"], "folder");
+    assert!(talk.contains("architecture bitnet"), "{talk}");
+    assert!(logits(&packed) == want);
+    for (from, to) in [(&model, "tq1_0"), (&packed, "tq2_0"), (&packed, "f16")] {
+        let (file, talk) = convert(from, &["--to", to, "--no-vocabulary"], to);
+        assert!(talk.contains("architecture bitnet;"), "{talk}");
+        assert!(logits(&file) == want, "{to}");
+    }
+    let (file, talk) = convert(&packed, &["--to", "i2_s", "--no-vocabulary"], "i2_s.gguf");
+    assert!(talk.contains("architecture bitnet-b1.58;"), "{talk}");
+    assert!(logits(&file) == want);
+
+    let out = at("none.gguf");
+    let no = ["model", "convert", &model, "--out", &out, "--to"];
+    refused(
+        [&no[..], &["i2_s", "--for", "llama.cpp"]].concat(),
+        2,
+        &["I2_S", "hint"],
+    );
+    refused(
+        [&no[..], &["packed", "--for", "llama.cpp"]].concat(),
+        2,
+        &["--for", "hint"],
+    );
+    refused([&no[..], &["q4_0"]].concat(), 2, &["q4_0", "tq2_0"]);
+    let into = [
+        "model", "convert", &model, "--to", "packed", "--out", &packed,
+    ];
+    refused(into, 5, &["folder", "hint: name a new folder"]);
+    let nowhere = at("no/such/m.gguf");
+    refused(
+        ["model", "convert", &model, "--to", "f16", "--out", &nowhere],
+        1,
+        &["m.gguf", "cannot create"],
+    );
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
 fn the_plan_is_printed_and_nothing_is_measured() {
     let dir = tempfile::tempdir().unwrap();
     let suite = dir.path().join("tiny.toml");

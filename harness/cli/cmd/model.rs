@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use trit_engine::ModelName;
+use trit_engine::convert::{self, ConvertError, LinearType, Program};
 use trit_engine::file::FileError;
 use trit_engine::inspect::Inspection;
 use trit_engine::synth::{self, Shape};
@@ -14,7 +15,7 @@ use crate::engine;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, Table, human_bytes, say};
 
-/// Looks into model files, and makes some with random weights
+/// Looks into model files, converts them, and makes some with random weights
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
     #[command(subcommand)]
@@ -25,6 +26,7 @@ pub(crate) struct ModelArgs {
 enum ModelCommand {
     Inspect(Box<InspectArgs>),
     Synth(SynthArgs),
+    Convert(Box<ConvertArgs>),
 }
 
 /// Prints architecture, shapes, types, bytes by role, bits a weight and SHA-256 of a model
@@ -77,10 +79,80 @@ struct SynthArgs {
     seed: SeedArg,
 }
 
+/// What linears become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ToArg {
+    /// GGUF with halves
+    F16,
+    /// GGUF with bitnet.cpp's four codes a byte
+    #[value(name = "i2_s")]
+    I2s,
+    /// GGUF with llama.cpp's five codes a byte
+    #[value(name = "tq1_0")]
+    Tq1,
+    /// GGUF with llama.cpp's four codes a byte
+    #[value(name = "tq2_0")]
+    Tq2,
+    /// A folder with packed safetensors, for transformers
+    Packed,
+}
+
+/// Who reads a GGUF file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProgramArg {
+    #[value(name = "llama.cpp")]
+    Llama,
+    #[value(name = "ik_llama.cpp")]
+    IkLlama,
+    #[value(name = "bitnet.cpp")]
+    Bitnet,
+}
+
+/// Writes a model in another container or type, under the names that another program knows
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Writes a model in another container or type, under the names that another program knows: GGUF for llama.cpp, \
+                  ik_llama.cpp and bitnet.cpp, packed safetensors for transformers. Codes are never changed. Where a type holds its \
+                  scale as an f16, a scale that is none is rounded, and that is said. What is written appears under its name when \
+                  it is complete.",
+    after_help = "Examples:
+  tritbench model convert folder-with-safetensors --to i2_s --out model-i2_s.gguf
+  tritbench model convert model-i2_s.gguf --to tq2_0 --for llama.cpp --out model-tq2_0.gguf
+  tritbench model convert synth:700m --to packed --out folder"
+)]
+struct ConvertArgs {
+    /// A GGUF file, a folder with safetensors, synth:SHAPE, or builtin:shakespeare
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// What to write
+    #[arg(long, value_enum, value_name = "TYPE")]
+    to: ToArg,
+
+    /// The program that is to read a GGUF file [default: bitnet.cpp for `i2_s`, llama.cpp for the others]
+    #[arg(long = "for", value_enum, value_name = "PROGRAM")]
+    program: Option<ProgramArg>,
+
+    /// The file to write, which is replaced when it exists; for packed a new or empty folder
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+
+    /// Leave the vocabulary out
+    #[arg(long)]
+    no_vocabulary: bool,
+
+    #[command(flatten)]
+    seed: SeedArg,
+
+    #[command(flatten)]
+    file: FileArgs,
+}
+
 pub(crate) fn run(args: &ModelArgs) -> Outcome {
     match &args.command {
         ModelCommand::Inspect(args) => inspect(args),
         ModelCommand::Synth(args) => synth(args),
+        ModelCommand::Convert(args) => convert(args),
     }
 }
 
@@ -196,6 +268,56 @@ fn synth(args: &SynthArgs) -> Outcome {
     synth::write_gguf(&shape, args.seed.seed, &args.out).map_err(file_failure)?;
     say(&format!(
         "done; look into it with: tritbench model inspect {path}"
+    ));
+    Ok(Exit::Done)
+}
+
+fn convert(args: &ConvertArgs) -> Outcome {
+    let dtype = match args.to {
+        ToArg::F16 => Some(LinearType::F16),
+        ToArg::I2s => Some(LinearType::I2s),
+        ToArg::Tq1 => Some(LinearType::Tq1),
+        ToArg::Tq2 => Some(LinearType::Tq2),
+        ToArg::Packed => None,
+    };
+    let program = match (args.program, args.to) {
+        (Some(_), ToArg::Packed) => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "--for is of GGUF files; hint: packed safetensors are for transformers, leave it out"
+            )));
+        }
+        (Some(ProgramArg::IkLlama), _) => Program::IkLlamaCpp,
+        (Some(ProgramArg::Bitnet), _) | (None, ToArg::I2s) => Program::BitnetCpp,
+        (Some(ProgramArg::Llama) | None, _) => Program::LlamaCpp,
+    };
+    let checkpoint = ModelName::parse(&args.path)
+        .map_err(Failure::usage)?
+        .checkpoint(args.seed.seed, &args.file.options())
+        .map_err(file_failure)?;
+    let (path, vocabulary) = (args.out.display(), !args.no_vocabulary);
+    say(&format!("writing `{path}`"));
+    let done = match dtype {
+        Some(dtype) => convert::to_gguf(&checkpoint, dtype, program, vocabulary, &args.out),
+        None => convert::to_folder(&checkpoint, vocabulary, &args.out),
+    }
+    .map_err(|error| match error {
+        ConvertError::File(error) => file_failure(error),
+        ConvertError::NoI2s => Failure::usage(error),
+        other => Failure::unusable(other),
+    })?;
+    if done.rounded_scales > 0 {
+        say(&format!(
+            "note: {} scales are no f16 and were rounded, by at most {:.2e} of their value",
+            done.rounded_scales, done.worst_rounding
+        ));
+    }
+    if !done.vocabulary && vocabulary {
+        say("note: the model has no vocabulary; other programs may refuse the file");
+    }
+    say(&format!(
+        "done: {} of weights, architecture {}; look into it with: tritbench model inspect {path}",
+        human_bytes(done.bytes),
+        done.architecture
     ));
     Ok(Exit::Done)
 }

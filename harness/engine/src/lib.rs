@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod convert;
 mod error;
 mod extra;
 pub mod file;

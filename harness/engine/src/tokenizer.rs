@@ -107,6 +107,14 @@ impl Tokenizer {
         self.inner.decode(tokens, true).map_err(broken)
     }
 
+    /// The tokenizer as a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When a part of it has no such form.
+    pub fn to_json(&self) -> Result<String, EngineError> {
+        self.inner.to_string(false).map_err(broken)
+    }
+
     /// A stream of text for tokens that come one by one.
     pub fn detokenizer(&self) -> Detokenizer<'_> {
         Detokenizer {

@@ -152,7 +152,7 @@ impl LinearSource {
 
 /// Where a file that is permuted for rotary pairs `(2j, 2j + 1)` holds the row that the half rotation knows as
 /// `head · D + s · D/2 + j`: at `head · D + 2j + s`.
-fn interleaved_row(row: usize, head_dim: usize) -> usize {
+pub(crate) fn interleaved_row(row: usize, head_dim: usize) -> usize {
     let (head, at) = (row / head_dim, row % head_dim);
     let (s, j) = (at / (head_dim / 2), at % (head_dim / 2));
     head * head_dim + 2 * j + s

@@ -15,6 +15,7 @@ mod gguf;
 mod hf;
 mod json;
 mod linear;
+mod replace;
 mod safetensors;
 mod ternary;
 mod tokenizer;
@@ -38,7 +39,10 @@ pub(crate) use bytes::Bytes;
 pub(crate) use config::{Field, RawConfig};
 pub(crate) use error::FileName;
 pub(crate) use gguf::write as gguf_write;
-pub(crate) use linear::Codes;
+pub(crate) use hf::{norm_name as hf_norm_name, stem as hf_stem};
+pub(crate) use linear::{Codes, interleaved_row};
+pub(crate) use replace::{write_file, write_folder};
+pub(crate) use ternary::{TQ_BLOCK, TQ1_BYTES, TQ2_BYTES};
 
 /// One of the ternary projections of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -11,7 +11,7 @@ use super::{
     ARCHITECTURE, Part, RMS_EPS, Shape, config, embedding_row, norm_weights, row_codes, scale,
 };
 use crate::file::gguf_write::{HeaderWriter, type_id};
-use crate::file::{Config, FileError, FileName, Linear, Norm};
+use crate::file::{Config, FileError, FileName, Linear, Norm, write_file};
 
 /// Bytes of codes (one a weight) or of embedding that are made at a time.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -148,25 +148,7 @@ pub fn file_bytes(shape: &Shape) -> Result<u64, FileError> {
 /// # Errors
 /// When the shape is not one of a model, or the system refuses (a full disk, for example); then nothing is left behind.
 pub fn write_gguf(shape: &Shape, seed: u64, path: &Path) -> Result<(), FileError> {
-    let file = FileName::of(path);
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".synth-").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file: what the umask leaves of it. The default of temporary files would lock others out.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut part = builder.tempfile_in(dir).map_err(|e| file.io("create", e))?;
-    write_model(shape, seed, &file, part.as_file_mut())?;
-    part.as_file().sync_all().map_err(|e| file.io("write", e))?;
-    part.persist(path)
-        .map_err(|e| file.io("rename the finished file to", e.error))?;
-    Ok(())
+    write_file(path, |file, out| write_model(shape, seed, file, out))
 }
 
 fn write_model(

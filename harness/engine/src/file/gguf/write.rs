@@ -61,6 +61,14 @@ impl HeaderWriter {
         }
     }
 
+    /// Adds an array of floats.
+    pub fn f32s(&mut self, key: &str, values: &[f32]) {
+        self.array(key, kind::F32, values.len());
+        for value in values {
+            self.keys.extend(value.to_le_bytes());
+        }
+    }
+
     /// Adds an array of signed numbers.
     pub fn i32s(&mut self, key: &str, values: &[i32]) {
         self.array(key, kind::I32, values.len());

@@ -246,7 +246,7 @@ fn build(
 }
 
 /// A linear's tensors, between `model.layers.N.` and `.weight`.
-const fn stem(linear: Linear) -> &'static str {
+pub(crate) const fn stem(linear: Linear) -> &'static str {
     match linear {
         Linear::Q => "self_attn.q_proj",
         Linear::K => "self_attn.k_proj",
@@ -266,6 +266,15 @@ const fn norm_stems(norm: Norm) -> &'static [&'static str] {
         Norm::Ffn => &["post_attention_layernorm"],
         Norm::FfnSub => &["mlp.ffn_sub_norm", "mlp.ffn_layernorm"],
         Norm::Final => &["model.norm"],
+    }
+}
+
+/// The name under which a norm is written; the layer does not matter to the last one.
+pub(crate) fn norm_name(layer: usize, norm: Norm) -> String {
+    let stem = norm_stems(norm)[0];
+    match norm {
+        Norm::Final => format!("{stem}.weight"),
+        _ => format!("model.layers.{layer}.{stem}.weight"),
     }
 }
 
