@@ -96,8 +96,14 @@ fn a_stop_keeps_what_was_measured() {
     assert_eq!(status.code(), Some(130), "{talk}");
     let requests: Vec<RequestRow> = rows(&out);
     let statuses: Vec<RequestStatus> = requests.iter().map(|row| row.status).collect();
-    use RequestStatus::{Interrupted, Ok};
-    assert_eq!(statuses, [Ok, Ok, Interrupted]);
+    assert_eq!(
+        statuses,
+        [
+            RequestStatus::Ok,
+            RequestStatus::Ok,
+            RequestStatus::Interrupted
+        ]
+    );
     assert_eq!(
         rows::<ChunkRow>(&out)
             .iter()
