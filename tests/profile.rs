@@ -1,5 +1,4 @@
 //! `tritbench profile`: its parts add up to the whole, in every form of its output.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

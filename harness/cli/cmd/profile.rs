@@ -32,7 +32,7 @@ const READ_BYTES: u64 = 1 << 30;
     after_help = "Examples:
   tritbench profile --model synth:125m
   tritbench profile --model model.gguf --threads 1 --prompt-tokens 512 --gen-tokens 128
-  tritbench profile --model model.gguf --out profile && flamegraph.pl profile/profile.folded > flame.svg"
+  tritbench profile --model m.gguf --out out && flamegraph.pl out/profile.folded > flame.svg"
 )]
 pub(crate) struct ProfileArgs {
     #[command(flatten)]
