@@ -1,5 +1,6 @@
 //! Cycles, instructions and cache misses of this process, as evidence beside a time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -113,10 +114,30 @@ impl Counters {
         Ok(Self { events })
     }
 
+    /// Where each column comes from on this machine, or `empty: ` and why it has no values.
+    pub fn facts() -> BTreeMap<&'static str, String> {
+        facts(&Self::open().map(|counters| counters.read()))
+    }
+
     /// What was counted so far. It takes a system call a thread and event.
     pub fn read(&self) -> Counts {
         self.events.read()
     }
+}
+
+fn facts(seen: &Result<Counts, NoCounters>) -> BTreeMap<&'static str, String> {
+    let fact = |count: fn(&Counts) -> Option<u64>| match seen {
+        Ok(counts) if count(counts).is_some() => {
+            "perf_event_open, all threads of the worker, user mode".to_owned()
+        }
+        Ok(_) => "empty: the processor does not count exactly this".to_owned(),
+        Err(why) => format!("empty: {why}"),
+    };
+    BTreeMap::from([
+        ("cycles", fact(|counts| counts.cycles)),
+        ("instructions", fact(|counts| counts.instructions)),
+        ("llc_misses", fact(|counts| counts.llc_misses)),
+    ])
 }
 
 /// The threads of this process; by its own number when `/proc` does not tell.
@@ -269,6 +290,25 @@ mod tests {
                 "{error}"
             );
             assert!(error.to_string().contains("hint: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn columns_say_where_they_come_from_or_why_they_are_empty() {
+        let some = facts(&Ok(Counts {
+            cycles: Some(0),
+            instructions: Some(3),
+            llc_misses: None,
+        }));
+        assert!(some["cycles"].starts_with("perf_event_open"));
+        assert!(some["llc_misses"].starts_with("empty: "));
+        let none = facts(&Err(NoCounters::Forbidden("no".to_owned())));
+        assert_eq!(none.len(), 3);
+        for fact in none.values() {
+            assert!(
+                fact.starts_with("empty: ") && fact.contains("hint: "),
+                "{fact}"
+            );
         }
     }
 

@@ -232,6 +232,12 @@ pub struct Sample {
     pub throttle_count: Option<u64>,
     /// Temperature after the slice, in 1/1000 degrees Celsius.
     pub temperature_mc: Option<i64>,
+    /// Cycles in user mode.
+    pub cycles: Option<u64>,
+    /// Instructions that were retired.
+    pub instructions: Option<u64>,
+    /// Reads that the last level of cache did not have.
+    pub llc_misses: Option<u64>,
     /// Peak of the resident set since it was reset.
     pub peak_rss_bytes: Option<u64>,
     /// Anonymous part of the resident set.

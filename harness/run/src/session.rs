@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use trit_core::{Plan, SCHEMA, Session, Suite};
-use trit_measure::{Evidence, Machine};
+use trit_measure::{Counters, Evidence, Machine};
 
 use crate::inputs::digest_bytes;
 use crate::survey::Survey;
@@ -42,6 +42,7 @@ pub fn new_session(
         survey: serde_json::to_value(&survey.kernels).unwrap_or_default(),
         evidence: Evidence::facts()
             .into_iter()
+            .chain(Counters::facts())
             .map(|(column, source)| (column.to_owned(), source))
             .collect(),
         plan: plan.clone(),

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use trit_core::TimelineRow;
 use trit_kernel::Cpu;
 use trit_measure::{
-    Clock, CpuTimes, Evidence, Memory, MonotonicClock, Team, default_threads, memory,
+    Clock, Counters, CpuTimes, Evidence, Memory, MonotonicClock, Team, default_threads, memory,
     reset_peak_rss,
 };
 
@@ -243,14 +243,21 @@ impl Shop {
 /// The state of a worker.
 struct Floor {
     shop: Shop,
+    /// Where the system permits them.
+    counters: Option<Counters>,
     subjects: BTreeMap<u64, Box<dyn Subject>>,
 }
 
 impl Floor {
     fn subject(&mut self, slot: u64) -> Result<&mut Box<dyn Subject>, Fault> {
-        self.subjects
-            .get_mut(&slot)
-            .ok_or_else(|| Fault::failed(format!("slot {slot} is not open")))
+        self.counted(slot).map(|(_, subject)| subject)
+    }
+
+    /// A subject, and what counts while it runs.
+    fn counted(&mut self, slot: u64) -> Result<(Option<&Counters>, &mut Box<dyn Subject>), Fault> {
+        let subject = self.subjects.get_mut(&slot);
+        let subject = subject.ok_or_else(|| Fault::failed(format!("slot {slot} is not open")))?;
+        Ok((self.counters.as_ref(), subject))
     }
 
     fn answer(&mut self, request: Request) -> Result<Reply, Fault> {
@@ -273,8 +280,9 @@ impl Floor {
                 reset_peak,
             } => {
                 let was_reset = reset_peak && reset_peak_rss();
-                let subject = self.subject(slot)?;
-                let (sample, tokens) = slice(subject.as_mut(), iterations, warm_up, was_reset)?;
+                let (counters, subject) = self.counted(slot)?;
+                let (sample, tokens) =
+                    slice(subject.as_mut(), iterations, warm_up, was_reset, counters)?;
                 Ok(Reply::Sliced {
                     sample,
                     answers: subject.answers()?,
@@ -286,8 +294,9 @@ impl Floor {
                 Ok(Reply::Done)
             }
             Request::Loop { slot, at_least_ns } => {
-                let subject = self.subject(slot)?;
-                let (sample, _) = sample(|| subject.run_loop(at_least_ns.min(MAX_LOOP_NS)), true)?;
+                let (counters, subject) = self.counted(slot)?;
+                let calls = || subject.run_loop(at_least_ns.min(MAX_LOOP_NS));
+                let (sample, _) = sample(counters, calls, true)?;
                 Ok(Reply::Looped { sample })
             }
             Request::EndLoop { slot } => Ok(Reply::Answers {
@@ -316,6 +325,7 @@ fn slice(
     iterations: u64,
     warm_up: u64,
     was_reset: bool,
+    counters: Option<&Counters>,
 ) -> Result<(Sample, Vec<Token>), Fault> {
     if iterations == 0 {
         return Err(Fault::failed("a slice of 0 iterations"));
@@ -323,16 +333,24 @@ fn slice(
     subject.poison();
     subject.warm_up(warm_up)?;
     subject.poison();
-    sample(|| subject.slice(iterations), was_reset)
+    sample(counters, || subject.slice(iterations), was_reset)
 }
 
 /// What `calls` did, and what the system says about it.
 fn sample(
+    counters: Option<&Counters>,
     calls: impl FnOnce() -> Result<Done, Fault>,
     was_reset: bool,
 ) -> Result<(Sample, Vec<Token>), Fault> {
     let before = Evidence::before();
+    let counted = counters.map(Counters::read);
     let done = calls()?;
+    // The counters are those of this process.
+    let counted = counters
+        .zip(counted)
+        .filter(|_| done.outside.is_none())
+        .map(|(counters, before)| counters.read().since(&before))
+        .unwrap_or_default();
     let evidence = Evidence::after().since(&before);
     let (cpu, memory) = if let Some(outside) = done.outside {
         (outside.cpu, outside.memory)
@@ -357,6 +375,9 @@ fn sample(
         throttled_ns: evidence.throttled_ns,
         throttle_count: evidence.throttle_count,
         temperature_mc: evidence.temperature_mc,
+        cycles: counted.cycles,
+        instructions: counted.instructions,
+        llc_misses: counted.llc_misses,
         peak_rss_bytes: memory.peak_rss_bytes,
         rss_anon_bytes: memory.rss_anon_bytes,
         rss_file_bytes: memory.rss_file_bytes,
@@ -371,6 +392,9 @@ fn sample(
 /// # Errors
 /// When the output cannot be written: the master is gone.
 pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
+    // Before there is another thread: those that are started later are counted with it. Why there are none is in the record
+    // of the session.
+    let counters = Counters::open().ok();
     // Before any thread is tied to a CPU: the pool's threads inherit the affinity of the thread that makes them.
     let threads = default_threads();
     // Fails only when the pool exists already, which serves as well.
@@ -409,6 +433,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()>
             engines: Engines::default(),
             arenas: Arenas::default(),
         },
+        counters,
         subjects: BTreeMap::new(),
     };
     for line in input.lines() {
