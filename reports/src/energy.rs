@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use trit_core::{Cell, EnergyRow, EnergyWindow, Results, Side, SummaryRow, Workload};
+use trit_core::{Cell, EnergyRow, EnergyWindow, IdlePower, Results, Side, SummaryRow, Workload};
 use trit_stats::{Interval, hodges_lehmann, hodges_lehmann_interval};
 
 use crate::summary::{LEVEL, timed};
 
 /// Why a cell has no energy when nobody looked for any.
 const NOT_MEASURED: &str = "not_measured";
-/// Idle windows before and after that differ by more than this share of the larger one are no baseline.
-const IDLE_TOLERANCE: f64 = 0.05;
 
 /// The rows of `energy.csv` by cell, with the idle power of each part of the session.
 #[derive(Debug, Default)]
@@ -23,38 +21,19 @@ pub(crate) struct EnergyIndex<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Idle {
     domain: &'static str,
-    before_w: Option<f64>,
-    after_w: Option<f64>,
+    power: IdlePower,
     /// What a window without an amount says.
     fault: String,
 }
 
 impl Idle {
-    /// The baseline of net values.
-    fn watts(&self) -> Option<f64> {
-        match (self.before_w, self.after_w) {
-            (Some(before), Some(after)) => Some(f64::midpoint(before, after)),
-            (one, other) => one.or(other),
-        }
-    }
-
     /// Why net values should not be relied on; empty when they may.
     fn doubt(&self) -> String {
-        match (self.before_w, self.after_w) {
-            (Some(before), Some(after)) => {
-                if (before - after).abs() > IDLE_TOLERANCE * before.max(after) {
-                    format!(
-                        "idle power was {before:.2} W before and {after:.2} W after: they differ by more than 5 %"
-                    )
-                } else {
-                    String::new()
-                }
-            }
-            (None, None) if !self.fault.is_empty() => {
-                format!("there is no idle power: {}", self.fault)
-            }
-            (None, None) => "there is no idle power".to_owned(),
-            _ => "idle power is known before or after alone".to_owned(),
+        let doubt = self.power.doubt();
+        if self.power == IdlePower::default() && !self.fault.is_empty() {
+            format!("{doubt}: {}", self.fault)
+        } else {
+            doubt
         }
     }
 }
@@ -111,9 +90,9 @@ impl<'a> EnergyIndex<'a> {
             };
             idle.domain = domain;
             let side = if which == EnergyWindow::IdleBefore {
-                &mut idle.before_w
+                &mut idle.power.before_w
             } else {
-                &mut idle.after_w
+                &mut idle.power.after_w
             };
             *side = Some(watts(uj, window_ns));
         }
@@ -186,14 +165,11 @@ impl<'a> EnergyIndex<'a> {
         results.energy_wall_uj = sum(|row| row.wall_uj);
         let idle = |window: &Window<'_>| {
             let idle = self.idle.get(&window.row.part)?;
-            (idle.domain == window.domain)
-                .then(|| idle.watts())
-                .flatten()
+            (idle.domain == window.domain).then_some(idle.power)
         };
-        let net_uj = |window: &Window<'_>| {
-            Some(window.gross_uj - idle(window)? * window.length_ns as f64 / 1e3)
-        };
-        let baselines: Option<Vec<f64>> = windows.iter().map(idle).collect();
+        let net_uj = |window: &Window<'_>| idle(window)?.net_uj(window.gross_uj, window.length_ns);
+        let baselines: Option<Vec<f64>> =
+            windows.iter().map(|window| idle(window)?.watts()).collect();
         results.energy_idle_w = baselines.as_deref().and_then(trit_stats::mean);
         let mut doubts = windows.iter().map(|window| {
             let idle = self.idle.get(&window.row.part);

@@ -305,6 +305,51 @@ pub struct EnergyFacts {
     pub remedy: String,
 }
 
+/// What the machine takes at rest, in watts of one domain: the windows before and after a part of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct IdlePower {
+    /// Before; missing where it was not measured.
+    pub before_w: Option<f64>,
+    /// After.
+    pub after_w: Option<f64>,
+}
+
+impl IdlePower {
+    /// Two windows that differ by more than this share of the larger one are no baseline.
+    pub const TOLERANCE: f64 = 0.05;
+
+    /// The baseline of net values: the mean of both, or the one that there is.
+    pub fn watts(&self) -> Option<f64> {
+        match (self.before_w, self.after_w) {
+            (Some(before), Some(after)) => Some(f64::midpoint(before, after)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// What a window of `length_ns` used beyond the idle machine: gross less idle watts times time, in microjoules. Below 0 where
+    /// it used less than the idle machine: then the baseline was none.
+    pub fn net_uj(&self, gross_uj: f64, length_ns: u64) -> Option<f64> {
+        // A watt is a microjoule in a thousand nanoseconds.
+        Some(gross_uj - self.watts()? * length_ns as f64 / 1e3)
+    }
+
+    /// Why net values should not be relied on; empty when they may.
+    pub fn doubt(&self) -> String {
+        match (self.before_w, self.after_w) {
+            (Some(before), Some(after))
+                if (before - after).abs() > Self::TOLERANCE * before.max(after) =>
+            {
+                format!(
+                    "idle power was {before:.2} W before and {after:.2} W after: they differ by more than 5 %"
+                )
+            }
+            (Some(_), Some(_)) => String::new(),
+            (None, None) => "there is no idle power".to_owned(),
+            _ => "idle power is known before or after alone".to_owned(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +370,36 @@ mod tests {
             error.contains("auto perf powercap hwmon external"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn net_is_gross_without_the_idle_power() {
+        let idle = |before_w, after_w| IdlePower { before_w, after_w };
+        // 50 W for 4 s, less 10.5 W.
+        let both = idle(Some(10.0), Some(11.0));
+        assert_eq!(both.net_uj(200e6, 4_000_000_000), Some(158e6));
+        assert_eq!(
+            both.doubt(),
+            "idle power was 10.00 W before and 11.00 W after: they differ by more than 5 %"
+        );
+        // 5 % of the larger one is the limit.
+        for (before, fine) in [(9.5, true), (9.49, false), (10.5, true), (10.53, false)] {
+            let doubt = idle(Some(before), Some(10.0)).doubt();
+            assert_eq!(doubt.is_empty(), fine, "{before}: {doubt}");
+        }
+        // Less than idle.
+        assert_eq!(
+            idle(Some(60.0), Some(60.0)).net_uj(200e6, 4_000_000_000),
+            Some(-40e6)
+        );
+        // One alone is used and doubted; without any there is no net.
+        assert_eq!(
+            idle(None, Some(10.0)).net_uj(200e6, 4_000_000_000),
+            Some(160e6)
+        );
+        assert!(idle(None, Some(10.0)).doubt().contains("alone"));
+        assert_eq!(idle(None, None).net_uj(200e6, 4_000_000_000), None);
+        assert!(!idle(None, None).doubt().is_empty());
     }
 
     fn settings(run: &str, energy: &str) -> Result<EnergySettings, (&'static str, String)> {

@@ -28,7 +28,7 @@ pub use claims::{
 };
 pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
-pub use energy::{EnergyFacts, EnergyMode, EnergyPlan, EnergySettings, MeterChoice};
+pub use energy::{EnergyFacts, EnergyMode, EnergyPlan, EnergySettings, IdlePower, MeterChoice};
 pub use field::{Field, FieldError};
 pub use limits::{
     ALLOWED_SLOWDOWN_PERCENT, Budget, CellLimits, Limits, MIN_EFFECT_PERCENT, Observed, Violation,

@@ -118,19 +118,14 @@ impl Counts {
 
     /// The amounts of a window or a live sample.
     pub fn of(energy: &Energy) -> Self {
-        let sum = |kind: DomainKind| {
-            let mut domains = energy.domains.iter().filter(|domain| domain.kind == kind);
-            let first = domains.next()?.energy_uj?;
-            domains.try_fold(first, |sum, domain| sum.checked_add(domain.energy_uj?))
-        };
         // A meter outside of the machine has one domain for everything that goes through its plug.
         let outside = energy.source == "external";
         Self {
             pkg_uj: energy.package_uj,
             dram_uj: energy.dram_uj,
             psys_uj: energy.psys_uj.filter(|_| !outside),
-            core_uj: sum(DomainKind::Core),
-            uncore_uj: sum(DomainKind::Uncore),
+            core_uj: energy.sum_of(DomainKind::Core),
+            uncore_uj: energy.sum_of(DomainKind::Uncore),
             wall_uj: energy.psys_uj.filter(|_| outside),
         }
     }

@@ -83,7 +83,7 @@ fn requests(rows: &[&SummaryRow]) -> Vec<Panel> {
             (!groups.is_empty()).then(|| {
                 Panel::Bars(Bars {
                     title: name,
-                    unit: "J a request".to_owned(),
+                    unit: "J per request".to_owned(),
                     legend: vec![
                         ("prefill".to_owned(), PALETTE[4]),
                         ("decode".to_owned(), PALETTE[0]),
@@ -171,7 +171,7 @@ fn tokens(rows: &[&SummaryRow]) -> Vec<Panel> {
             (!groups.is_empty()).then(|| {
                 Panel::Bars(Bars {
                     title: format!("{what}: {}", describe(workload)),
-                    unit: format!("{unit} a token, gross"),
+                    unit: format!("{unit} per token, gross"),
                     legend,
                     groups,
                 })

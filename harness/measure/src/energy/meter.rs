@@ -17,9 +17,6 @@ use crate::{Clock, MonotonicClock, Roots};
 /// uncertainty of 0.1 to 0.2 %.
 pub const MIN_WINDOW_NS: u64 = 1_000_000_000;
 
-/// How often a meter has to be read within a window: see [`Meter::tick`].
-pub const TICK_NS: u64 = 1_000_000_000;
-
 /// No package takes up more than this: 2 kW, in microjoules a nanosecond. Where a counter claims so, it was reset or
 /// the machine slept.
 const MAX_UJ_PER_NS: f64 = 2.0;
@@ -50,9 +47,6 @@ const MAX_POWER_GAP_NS: u64 = 2_500_000_000;
 
 /// Other processes may use this share of a CPU, see [`Energy::others_cpu_share`].
 pub const MAX_OTHERS_SHARE: f64 = 0.02;
-
-/// More points of the time line than this are thinned out: a day at one a second.
-const MAX_POINTS: usize = 1 << 17;
 
 /// Which meter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,20 +112,10 @@ impl std::fmt::Debug for MeterOptions {
 /// A status other than `ok`, and the reason.
 pub(super) type Fault = (EnergyStatus, String);
 
-/// A moment of the time line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Point {
-    /// By the clock of the meter.
-    pub at_ns: u64,
-    /// For each domain, in the order of [`Meter::domains`], what it used since the meter was opened.
-    pub energy_uj: Vec<u64>,
-}
-
 /// Reads a source over windows of time, one after the other, and in between for a live picture.
 ///
 /// A counter starts again at 0 after some minutes under full load (about 160 s at 400 W in the worst case known): call
-/// [`Meter::tick`] once a second ([`TICK_NS`]), which also notices a counter that was reset; [`Sampler`](super::Sampler)
-/// does so by itself.
+/// [`Meter::tick`] or [`Meter::sample`] once a second, which also notices a counter that was reset.
 pub struct Meter {
     source: Box<dyn Source>,
     clock: Arc<dyn Clock>,
@@ -147,7 +131,6 @@ pub struct Meter {
     window: Mark,
     window_load: Option<Load>,
     sample: Mark,
-    points: Vec<Point>,
 }
 
 /// A domain over time.
@@ -220,7 +203,6 @@ impl Meter {
             window: Mark::empty(),
             window_load: None,
             sample: Mark::empty(),
-            points: Vec::new(),
         };
         let reading = meter.source.read(meter.clock.as_ref());
         meter.take(&reading);
@@ -281,11 +263,6 @@ impl Meter {
         energy
     }
 
-    /// The time line since the last call: a point for each reading.
-    pub fn take_points(&mut self) -> Vec<Point> {
-        std::mem::take(&mut self.points)
-    }
-
     /// Keeps a CPU busy with `work` (about a millisecond a call) until the counters of all packages have moved, and where
     /// dies have meters until it is plain whether these mirror each other: work on one CPU heats one die.
     pub(super) fn busy_probe(&mut self, work: &mut dyn FnMut()) -> Result<(), Fault> {
@@ -314,7 +291,6 @@ impl Meter {
         }
         self.window = self.now();
         self.sample = self.window.clone();
-        self.points.clear();
         Ok(())
     }
 
@@ -453,18 +429,6 @@ impl Meter {
             }
         }
         (self.read_ns, self.unix_ns) = (reading.at_ns, reading.unix_ns);
-        let energies = self.tracks.iter().zip(domains);
-        self.points.push(Point {
-            at_ns: reading.at_ns,
-            energy_uj: energies.map(|(t, d)| microjoules(d, t.total)).collect(),
-        });
-        if self.points.len() > MAX_POINTS {
-            let mut keep = false;
-            self.points.retain(|_| {
-                keep = !keep;
-                keep
-            });
-        }
     }
 
     /// A mark at the present reading, with its errors.

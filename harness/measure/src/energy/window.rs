@@ -86,7 +86,7 @@ impl Energy {
     }
 
     /// All domains of a kind together; `None` when there is none, or one of them has no amount.
-    pub(super) fn sum_of(&self, kind: DomainKind) -> Option<u64> {
+    pub fn sum_of(&self, kind: DomainKind) -> Option<u64> {
         let mut of_kind = self.domains.iter().filter(|d| d.kind == kind).peekable();
         of_kind.peek()?;
         of_kind.try_fold(0u64, |sum, domain| sum.checked_add(domain.energy_uj?))
@@ -107,62 +107,4 @@ impl Energy {
             self.psys_uj = None;
         }
     }
-}
-
-/// Two idle windows that differ by more than this share of the larger one are no baseline.
-const IDLE_TOLERANCE: f64 = 0.05;
-
-/// What a window used beyond the power of the idle machine: gross - idle watts x time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NetEnergy {
-    /// Packages. Below 0 where the machine used less than when it was idle: then the baseline was none.
-    pub package_uj: i64,
-    /// Memory, where all three windows have it.
-    pub dram_uj: Option<i64>,
-    /// Power of the packages in the idle window before.
-    pub idle_before_watts: f64,
-    /// Power of the packages in the idle window after.
-    pub idle_after_watts: f64,
-    /// Whether the two baselines agree within 5 % and nothing else speaks against them.
-    pub reliable: bool,
-    /// Why not; else empty.
-    pub reason: String,
-}
-
-/// The net energy of `window`, with the mean power of two idle windows as the baseline. `None` unless all three have a
-/// package energy, `window` included: use the gross energy then.
-pub fn net(window: &Energy, before: &Energy, after: &Energy) -> Option<NetEnergy> {
-    let gross_uj = window.package_uj?;
-    let (idle_before_watts, idle_after_watts) = (before.package_watts()?, after.package_watts()?);
-    let beyond = |gross_uj: u64, before_watts: f64, after_watts: f64| {
-        let idle_uj = f64::midpoint(before_watts, after_watts) * window.window_ns as f64 / 1000.0;
-        gross_uj as i64 - idle_uj.round() as i64
-    };
-    let package_uj = beyond(gross_uj, idle_before_watts, idle_after_watts);
-    let dram = || {
-        let (gross, before, after) = (
-            window.dram_uj?,
-            before.watts(before.dram_uj)?,
-            after.watts(after.dram_uj)?,
-        );
-        Some(beyond(gross, before, after))
-    };
-    let most = idle_before_watts.max(idle_after_watts);
-    let reason = if (idle_before_watts - idle_after_watts).abs() > IDLE_TOLERANCE * most {
-        format!(
-            "idle power was {idle_before_watts:.2} W before and {idle_after_watts:.2} W after: they differ by more than 5 %"
-        )
-    } else if package_uj < 0 {
-        "the window used less than an idle one".to_owned()
-    } else {
-        String::new()
-    };
-    Some(NetEnergy {
-        package_uj,
-        dram_uj: dram(),
-        idle_before_watts,
-        idle_after_watts,
-        reliable: reason.is_empty(),
-        reason,
-    })
 }
