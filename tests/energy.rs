@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{run, stderr, tritbench};
+use common::{run, stderr, stdout, tritbench};
+use serde_json::Value;
 use tempfile::TempDir;
 use trit_core::{
     EnergyRow, EnergyWindow, PairQuantity, PairRow, PowerRow, RunDir, Side, SummaryRow, Workload,
@@ -576,4 +577,61 @@ fn without_a_meter_cells_are_empty_and_the_report_says_why_and_what_helps() {
         !Path::new(&other).exists(),
         "no directory of a run that was not"
     );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_monitored_program_has_the_joules_that_were_injected_and_is_judged_by_them() {
+    let bench = Bench::new("");
+    bench.tree.set_watts(0, WORK_W);
+    let limits = bench.dir.path().join("limits.toml");
+    fs::write(&limits, "[limits]\nmax_j_per_token = 0.5\n").unwrap();
+    let before = bench.tree.injected().unwrap();
+    let mut command = tritbench([
+        "monitor",
+        "--interval",
+        "100ms",
+        "--format",
+        "json",
+        "--lines",
+    ]);
+    command.arg("--sysfs-root").arg(bench.meter.path());
+    command.arg("--limits").arg(&limits);
+    command.args(["--", "sh", "-c", "sleep 2; echo 2000000000,10"]);
+    let output = command.output().unwrap();
+    let after = bench.tree.injected().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("J/token"), "{}", stderr(&output));
+
+    let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let summary = &value["summary"];
+    assert_eq!(summary["energy_status"], "ok", "{summary}");
+    assert_eq!(summary["energy_source"], "powercap");
+    let joules = summary["energy_pkg_uj"].as_f64().unwrap() / 1e6;
+    let most = (after[0].energy_uj - before[0].energy_uj) / 1e6;
+    assert!(
+        (2.0 * WORK_W * (1.0 - TOLERANCE)..=most).contains(&joules),
+        "{joules} of {most} J"
+    );
+    near(
+        summary["package_w_mean"].as_f64().unwrap(),
+        WORK_W,
+        0.02,
+        "mean watts",
+    );
+    near(
+        summary["j_per_token"].as_f64().unwrap(),
+        joules / 10.0,
+        1e-6,
+        "J/token",
+    );
+
+    // The time line has them too, growing from look to look.
+    let rows = value["rows"].as_array().unwrap();
+    let line: Vec<u64> = rows
+        .iter()
+        .filter_map(|row| row["energy_pkg_uj"].as_u64())
+        .collect();
+    assert!(line.len() >= 10 && line.is_sorted(), "{line:?}");
+    assert!(*line.last().unwrap() as f64 / 1e6 <= most);
 }
