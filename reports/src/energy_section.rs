@@ -1,11 +1,9 @@
 //! The part of the report about energy: figures, or why there are none and what would help.
 
-use std::fmt::Write as _;
-
 use trit_core::{Session, SummaryRow};
 
+use crate::document::{Block, Table};
 use crate::labels;
-use crate::markdown::table;
 use crate::units::{show_joules, three};
 
 fn joules(value: Option<f64>) -> String {
@@ -22,8 +20,8 @@ fn half(value: Option<f64>, lo: Option<f64>, hi: Option<f64>) -> String {
     share.map_or_else(String::new, |share| format!("{} %", three(share)))
 }
 
-/// The lines of the section; none for a session from before there was one.
-pub(crate) fn energy_section(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
+/// The blocks of the section; none for a session from before there was one.
+pub(crate) fn energy_section(session: &Session, rows: &[SummaryRow]) -> Vec<Block> {
     let mut lines = Vec::new();
     let measured: Vec<&SummaryRow> = rows
         .iter()
@@ -31,37 +29,39 @@ pub(crate) fn energy_section(session: &Session, rows: &[SummaryRow]) -> Vec<Stri
         .collect();
     let facts = &session.energy;
     if !facts.status.is_empty() || !measured.is_empty() {
-        lines.push("\n## Energy\n".to_owned());
+        lines.push(Block::Heading("Energy".to_owned()));
     }
     if measured.is_empty() {
         if !facts.status.is_empty() {
             lines.extend(why(session, rows));
         }
     } else {
-        lines.push(figures(&measured));
-        lines.push(words(session, &measured));
+        lines.push(Block::Table(figures(&measured)));
+        lines.extend(words(session, &measured));
     }
     if let Some(table) = arithmetic(rows) {
-        lines.push("\n## Arithmetic by a model: an estimate, no measurement\n".to_owned());
-        lines.push(table);
-        lines.push(
+        lines.push(Block::Heading(
+            "Arithmetic by a model: an estimate, no measurement".to_owned(),
+        ));
+        lines.push(Block::Table(table));
+        lines.push(Block::Text(
             "What one token would take in adders and multipliers of a 7 nm process: 0.007 pJ a ternary weight, 0.077 pJ an 8-bit one, 0.5 pJ a half-precision one, and 0.5 pJ a multiply and add of attention at the mean position. Memory, caches, instructions, leakage and the head are not in it; real machines take some hundred times as much. It is the estimate behind the published 0.028 J of BitNet b1.58 2B4T, which is a pass of 512 tokens."
                 .to_owned(),
-        );
+        ));
     }
     lines
 }
 
 /// Why there are no figures.
-pub(crate) fn why(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
+pub(crate) fn why(session: &Session, rows: &[SummaryRow]) -> Vec<Block> {
     let facts = &session.energy;
     let mut lines = Vec::new();
     if facts.status == "ok" {
-        lines.push(format!(
+        lines.push(Block::Text(format!(
             "A meter was there ({}: {}), and no window counts.",
             facts.source,
             facts.domains.join(" ")
-        ));
+        )));
         let mut reasons: Vec<&str> = Vec::new();
         for row in rows {
             let reason = row.results.energy_reason.as_str();
@@ -69,23 +69,24 @@ pub(crate) fn why(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
                 reasons.push(reason);
             }
         }
-        lines.extend(reasons.iter().take(5).map(|reason| format!("- {reason}")));
+        let reasons = reasons.iter().take(5).map(|&reason| reason.to_owned());
+        lines.push(Block::List(reasons.collect()));
     } else {
-        lines.push(format!(
+        lines.push(Block::Text(format!(
             "Not measured: {} (`{}`). The columns are empty; nothing stands in for a meter.",
             facts.reason, facts.status
-        ));
+        )));
         if !facts.remedy.is_empty() {
-            lines.push(format!(
-                "\nWhat helps: {}.",
+            lines.push(Block::Text(format!(
+                "What helps: {}.",
                 facts.remedy.trim_end_matches('.')
-            ));
+            )));
         }
     }
     lines
 }
 
-fn figures(measured: &[&SummaryRow]) -> String {
+fn figures(measured: &[&SummaryRow]) -> Table {
     let lines: Vec<Vec<String>> = measured
         .iter()
         .map(|row| {
@@ -126,11 +127,11 @@ fn figures(measured: &[&SummaryRow]) -> String {
         "J/request:",
         "EDP (J s):",
     ];
-    table(&header, &lines)
+    Table::new(&header, lines)
 }
 
 /// What the figures mean, and what to doubt.
-fn words(session: &Session, measured: &[&SummaryRow]) -> String {
+fn words(session: &Session, measured: &[&SummaryRow]) -> Vec<Block> {
     let first = &measured[0].results;
     let domain = match first.energy_domain.as_str() {
         "package" => {
@@ -143,7 +144,7 @@ fn words(session: &Session, measured: &[&SummaryRow]) -> String {
         || "unknown".to_owned(),
         |watts| format!("{} W", three(watts)),
     );
-    let mut text = format!(
+    let text = format!(
         "Gross energy of {domain}, by {} ({}). Net is gross less idle power ({idle}) times time. A window is a loop of one cell apart from the slices whose latency is recorded; decode is without its prompt, and a request of a decode row is a prompt and its tokens. Hodges-Lehmann over windows with 95 % intervals, from six windows on.",
         first.energy_source,
         session.energy.domains.join(" ")
@@ -156,14 +157,16 @@ fn words(session: &Session, measured: &[&SummaryRow]) -> String {
             }
         }
     }
-    for doubt in doubts.iter().take(5) {
-        let _ = write!(text, "\n- Doubt: {doubt}.");
-    }
-    text
+    let doubts = doubts
+        .iter()
+        .take(5)
+        .map(|doubt| format!("Doubt: {doubt}."))
+        .collect();
+    vec![Block::Text(text), Block::List(doubts)]
 }
 
 /// Whole models by the arithmetic model, each once.
-pub(crate) fn arithmetic(rows: &[SummaryRow]) -> Option<String> {
+pub(crate) fn arithmetic(rows: &[SummaryRow]) -> Option<Table> {
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in rows.iter().filter(|row| !row.cell.model.is_empty()) {
         let results = &row.results;
@@ -183,5 +186,5 @@ pub(crate) fn arithmetic(rows: &[SummaryRow]) -> Option<String> {
         }
     }
     let header = ["model", "workload", "µJ/token:", "linears:", "attention:"];
-    (!lines.is_empty()).then(|| table(&header, &lines))
+    Table::unless_empty(&header, lines)
 }

@@ -8,10 +8,11 @@ use trit_core::{PairQuantity, PairRow, SummaryRow, embedded_shape, shape_names};
 
 use crate::chart::{Bar, Bars, Figure, MOST_PANELS, PALETTE, Panel};
 use crate::compose::{Linears, dense_format, joule_interval, paired};
+use crate::document::{self, table};
 use crate::energy_section::{arithmetic, why};
 use crate::facts;
 use crate::labels;
-use crate::markdown::{ranked, table};
+use crate::markdown::ranked;
 use crate::record::Record;
 use crate::sheet::{Paper, Sheet, number, text, whole};
 use crate::units::{show_joules, three};
@@ -110,7 +111,8 @@ pub fn energy_paper(record: &Record) -> Paper {
     let figures = figures(&lines, record);
     let mut below = Vec::new();
     if lines.is_empty() {
-        below = why(&record.session, &record.rows);
+        let why = document::markdown(&why(&record.session, &record.rows));
+        below = why.lines().map(ToOwned::to_owned).collect();
         below.push(
             "What is left: the arithmetic of a model in the Markdown (`--format md`), an estimate."
                 .to_owned(),
@@ -321,9 +323,7 @@ fn markdown(lines: &[Line<'_>], record: &Record, figures: &[(String, Figure)]) -
     let _ = writeln!(out, "- Session: {}", record.heading.session);
     if lines.is_empty() {
         out.push_str("\n## No joules\n\n");
-        for line in why(session, &record.rows) {
-            let _ = writeln!(out, "{line}");
-        }
+        out.push_str(&document::markdown(&why(session, &record.rows)));
         out.push_str("\n## What is left\n\nTime is no energy, and nothing here turns one into the other: `tritbench report speedup` has the times.");
         out.push_str(if arithmetic(&record.rows).is_some() {
             " The arithmetic below is an estimate.\n"
@@ -361,7 +361,8 @@ fn markdown(lines: &[Line<'_>], record: &Record, figures: &[(String, Figure)]) -
     if let Some(table) = arithmetic(&record.rows) {
         let _ = write!(
             out,
-            "\n## Arithmetic by a model: an estimate, no measurement\n\n{table}"
+            "\n## Arithmetic by a model: an estimate, no measurement\n\n{}",
+            table.markdown()
         );
     }
     if !figures.is_empty() {

@@ -12,6 +12,7 @@ mod claims;
 mod compare;
 mod compose;
 mod contrast;
+mod document;
 mod energy;
 mod energy_section;
 mod error;
@@ -20,6 +21,7 @@ mod facts;
 mod format;
 mod gate;
 pub mod history;
+mod html;
 mod joules;
 mod labels;
 mod lookup;
@@ -49,6 +51,7 @@ pub use gate::{
     gate_csv, gate_json, gate_junit, gate_markdown, gate_record, gate_table, gate_unpaired,
     read_summaries, replay,
 };
+pub use html::write_report_html;
 pub use joules::energy_paper;
 pub use markdown::{report_md, write_report_md};
 pub use pairs::pair_rows;

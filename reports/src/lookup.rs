@@ -2,8 +2,9 @@
 
 use trit_core::SummaryRow;
 
+use crate::document::Table;
 use crate::labels;
-use crate::markdown::{races, table};
+use crate::markdown::races;
 use crate::units::three;
 
 /// Bits of a vector of an instruction set by its name; nothing for scalar code.
@@ -73,7 +74,7 @@ fn duels<'a>(race: &[&'a SummaryRow]) -> Vec<Duel<'a>> {
 }
 
 /// The section of the report: a table, and a sentence that counts. Nothing without kernels of both kinds.
-pub(crate) fn lookup_section(rows: &[SummaryRow]) -> Option<String> {
+pub(crate) fn lookup_section(rows: &[SummaryRow]) -> Option<(Table, String)> {
     let races = races(rows);
     let duels: Vec<Duel<'_>> = races.iter().flat_map(|race| duels(race)).collect();
     if duels.is_empty() {
@@ -113,14 +114,14 @@ pub(crate) fn lookup_section(rows: &[SummaryRow]) -> Option<String> {
         "look-up is:",
         "verdict",
     ];
-    Some(format!(
-        "{}\nOf {} comparisons at equal vector length look-up wins {}, multiply-add {}, and {} are not told apart. Separate medians: a ratio that must hold comes from a pair.",
-        table(&header, &lines),
+    let sentence = format!(
+        "Of {} comparisons at equal vector length look-up wins {}, multiply-add {}, and {} are not told apart. Separate medians: a ratio that must hold comes from a pair.",
         duels.len(),
         count("look-up wins"),
         count("multiply-add wins"),
         count("not told apart"),
-    ))
+    );
+    Some((Table::new(&header, lines), sentence))
 }
 
 #[cfg(test)]
@@ -164,7 +165,8 @@ mod tests {
             row("w2a8-mad-avx512vnni", "avx512vnni", 50.0),
             row("f32-dense-avx2", "avx2", 2.0),
         ];
-        let text = lookup_section(&rows).unwrap();
+        let (table, sentence) = lookup_section(&rows).unwrap();
+        let text = table.markdown() + &sentence;
         assert!(
             text.contains(
                 "| 256 | `w1.67a8-lut3-avx2` | `w2a8-mad-avxvnni` | 2.00x | look-up wins |"

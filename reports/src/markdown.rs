@@ -8,6 +8,7 @@ use trit_core::{PairRow, RunDir, Session, Status, SummaryRow, UNFINISHED, Worklo
 
 use crate::ReportError;
 use crate::chart::{self, ChartData, Heading};
+use crate::document::{Block, Table, markdown};
 use crate::energy_section::energy_section;
 use crate::facts;
 use crate::labels;
@@ -17,30 +18,12 @@ use crate::summary::{Loaded, samples, summarize_rows};
 use crate::table::{percent, spread};
 use crate::units::{show_bytes, show_ns, show_rate, three};
 
-/// A Markdown table; numbers are aligned to the right where the heading ends with `:`.
-pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let mut out = line(
-        header
-            .iter()
-            .map(|name| name.trim_end_matches(':').to_owned())
-            .collect(),
-    );
-    out.push_str(&line(
-        header
-            .iter()
-            .map(|name| if name.ends_with(':') { "--:" } else { "---" }.to_owned())
-            .collect(),
-    ));
-    for row in rows {
-        out.push_str(&line(row.iter().map(|cell| escape(cell)).collect()));
-    }
-    out
-}
-
 /// Rows as one Markdown table: all of them, whatever their status.
 pub(crate) fn table_markdown<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> String {
+    cells_table(rows).markdown()
+}
+
+fn cells_table<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> Table {
     let rows: Vec<Vec<String>> = rows
         .map(|row| {
             let (cell, results) = (&row.cell, &row.results);
@@ -67,7 +50,7 @@ pub(crate) fn table_markdown<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> 
             ]
         })
         .collect();
-    table(
+    Table::new(
         &[
             "kernel",
             "workload",
@@ -83,7 +66,7 @@ pub(crate) fn table_markdown<'a>(rows: impl Iterator<Item = &'a SummaryRow>) -> 
             "peak:",
             "status",
         ],
-        &rows,
+        rows,
     )
 }
 
@@ -143,7 +126,7 @@ fn lead(race: &[&SummaryRow]) -> String {
     }
 }
 
-fn best_table(rows: &[SummaryRow]) -> Option<String> {
+fn best_table(rows: &[SummaryRow]) -> Option<Table> {
     let lines: Vec<Vec<String>> = races(rows)
         .iter()
         .filter_map(|race| {
@@ -176,10 +159,10 @@ fn best_table(rows: &[SummaryRow]) -> Option<String> {
         "bandwidth:",
         "against the next",
     ];
-    (!lines.is_empty()).then(|| table(&header, &lines))
+    Table::unless_empty(&header, lines)
 }
 
-fn models_table(rows: &[SummaryRow]) -> Option<String> {
+fn models_table(rows: &[SummaryRow]) -> Option<Table> {
     let lines: Vec<Vec<String>> = rows
         .iter()
         .filter(|row| ranked(row) && !row.cell.model.is_empty())
@@ -222,10 +205,10 @@ fn models_table(rows: &[SummaryRow]) -> Option<String> {
         "anonymous:",
         "file-backed:",
     ];
-    (!lines.is_empty()).then(|| table(&header, &lines))
+    Table::unless_empty(&header, lines)
 }
 
-fn probes_table(session: &Session) -> Option<String> {
+fn probes_table(session: &Session) -> Option<Table> {
     let lines: Vec<Vec<String>> = session
         .probes
         .iter()
@@ -252,18 +235,16 @@ fn probes_table(session: &Session) -> Option<String> {
             ]
         })
         .collect();
-    (!lines.is_empty()).then(|| {
-        table(
-            &[
-                "probe",
-                "fastest loop",
-                "threads:",
-                "working set:",
-                "limit:",
-            ],
-            &lines,
-        )
-    })
+    Table::unless_empty(
+        &[
+            "probe",
+            "fastest loop",
+            "threads:",
+            "working set:",
+            "limit:",
+        ],
+        lines,
+    )
 }
 
 /// The row with the highest rate of each workload that a reader asks for first, and of each model.
@@ -345,18 +326,13 @@ fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
     warnings
 }
 
-/// The report as Markdown; `charts` are paths relative to it, with their titles.
-pub fn report_md(
+/// The report as blocks; `charts` are names and titles.
+pub(crate) fn report_blocks(
     session: &Session,
     rows: &[SummaryRow],
     pairs: &[PairRow],
     charts: &[(String, String)],
-) -> String {
-    let mut out = String::new();
-    let mut line = |text: &str| {
-        out.push_str(text);
-        out.push('\n');
-    };
+) -> Vec<Block> {
     let or_unknown = |text: &str| {
         if text.is_empty() {
             "unknown".to_owned()
@@ -364,89 +340,133 @@ pub fn report_md(
             text.to_owned()
         }
     };
-    line(&format!(
-        "# {} on {}\n",
+    let heading = |text: &str| Block::Heading(text.to_owned());
+    let text = |text: &str| Block::Text(text.to_owned());
+    let mut out = vec![Block::Title(format!(
+        "{} on {}",
         or_unknown(&session.suite),
         or_unknown(&session.host)
-    ));
-    line(&format!("- Machine: {}", facts::machine_line(session)));
-    line(&format!("- When: {}", or_unknown(&session.started_utc)));
-    line(&format!(
-        "- Cells: {} ({})",
-        rows.len(),
-        if rows.is_empty() {
-            "none".to_owned()
-        } else {
-            tally(rows)
-        }
-    ));
-    for row in highlights(rows) {
-        let results = &row.results;
-        let rate = results.tokens_per_s.map_or_else(String::new, show_rate);
-        let share = results.bandwidth_share.map_or_else(String::new, |share| {
-            format!(", {:.0} % of the measured read bandwidth", share * 100.0)
-        });
-        let threads = row.cell.threads.map_or_else(String::new, |count| {
-            format!(" on {}", labels::threads(count))
-        });
-        line(&format!(
-            "- Highest {} rate: {rate} tokens/s, `{}`{threads} ({}){share}",
-            row.cell.workload,
-            labels::subject(&row.cell),
-            labels::shape(&row.cell),
-        ));
-    }
+    ))];
+    let mut points = vec![
+        format!("Machine: {}", facts::machine_line(session)),
+        format!("When: {}", or_unknown(&session.started_utc)),
+        format!(
+            "Cells: {} ({})",
+            rows.len(),
+            if rows.is_empty() {
+                "none".to_owned()
+            } else {
+                tally(rows)
+            }
+        ),
+    ];
+    points.extend(highlights(rows).into_iter().map(highlight));
+    out.push(Block::List(points));
     let warnings = warnings(session, rows);
     if !warnings.is_empty() {
-        line("\n## Warnings\n");
-        for warning in warnings {
-            line(&format!("- {warning}"));
-        }
+        out.extend([heading("Warnings"), Block::List(warnings)]);
     }
     if let Some(table) = best_table(rows) {
-        line("\n## Fastest kernel by workload, shape and threads\n");
-        line(&table);
-        line(
-            "Ranked by separate medians; \"not told apart\" where the 95 % intervals overlap or one is missing. A ratio that must hold comes from a pair.",
-        );
+        out.extend([
+            heading("Fastest kernel by workload, shape and threads"),
+            Block::Table(table),
+            text("Ranked by separate medians; \"not told apart\" where the 95 % intervals overlap or one is missing. A ratio that must hold comes from a pair."),
+        ]);
     }
     if let Some(table) = pairs_table(pairs) {
-        line("\n## Pairs\n");
-        line(&table);
-        line(
-            "Both sides took turns in ABBA slices of one worker: Hodges-Lehmann over the blocks with its 95 % interval. A percentage is the share of a probe's bytes or operations a second, a ratio the speed-up of the subject. The rows are in `pairs.csv`.",
-        );
+        out.extend([
+            heading("Pairs"),
+            Block::Table(table),
+            text("Both sides took turns in ABBA slices of one worker: Hodges-Lehmann over the blocks with its 95 % interval. A percentage is the share of a probe's bytes or operations a second, a ratio the speed-up of the subject. The rows are in `pairs.csv`."),
+        ]);
     }
-    if let Some(section) = lookup_section(rows) {
-        line("\n## Look-up against multiply-add\n");
-        line(&section);
+    if let Some((table, sentence)) = lookup_section(rows) {
+        out.extend([
+            heading("Look-up against multiply-add"),
+            Block::Table(table),
+            Block::Text(sentence),
+        ]);
     }
     if let Some(table) = models_table(rows) {
-        line("\n## Whole models\n");
-        line(&table);
-        line(
-            "TTFT and ITL are medians; percentiles are empty below 100 samples. Peak RSS is the high-water mark; its parts are those at the end of a visit.",
-        );
+        out.extend([
+            heading("Whole models"),
+            Block::Table(table),
+            text("TTFT and ITL are medians; percentiles are empty below 100 samples. Peak RSS is the high-water mark; its parts are those at the end of a visit."),
+        ]);
     }
-    for text in energy_section(session, rows) {
-        line(&text);
-    }
+    out.extend(energy_section(session, rows));
     if !charts.is_empty() {
-        line("\n## Charts\n");
-        for (title, path) in charts {
-            line(&format!("![{title}]({path})\n"));
-        }
+        out.push(heading("Charts"));
+        out.extend(charts.iter().map(|(name, title)| Block::Chart {
+            name: name.clone(),
+            title: title.clone(),
+        }));
     }
+    out.extend(rows_blocks(rows));
+    let machine: Vec<Vec<String>> = facts::machine_table(session)
+        .into_iter()
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    if let Some(table) = Table::unless_empty(&["fact", "value"], machine) {
+        out.extend([heading("Machine"), Block::Table(table)]);
+    }
+    if let Some(table) = probes_table(session) {
+        out.extend([heading("Limits that were measured"), Block::Table(table)]);
+    }
+    let revision = session
+        .git_revision
+        .as_deref()
+        .map_or_else(String::new, |revision| format!(", revision {revision}"));
+    out.extend([
+        heading("How to do it again"),
+        Block::Code(if session.argv.is_empty() {
+            "tritbench run".to_owned()
+        } else {
+            command_line(&session.argv)
+        }),
+        Block::Text(format!(
+            "Version {}{revision}; suite `{}` with SHA-256 `{}`; seed {}. The rows are in `cells.csv`, `measurements.csv`, `tokens.csv`, `energy.csv` and `summary.csv`, the session in `session.json`.",
+            or_unknown(&session.version),
+            or_unknown(&session.suite),
+            or_unknown(&session.suite_sha256),
+            session.plan.seed,
+        )),
+    ]);
+    out
+}
+
+/// A headline figure with its interval.
+fn highlight(row: &SummaryRow) -> String {
+    let results = &row.results;
+    let rate = results.tokens_per_s.map_or_else(String::new, show_rate);
+    let interval = spread(row).map_or_else(String::new, |spread| format!(" ± {}", percent(spread)));
+    let share = results.bandwidth_share.map_or_else(String::new, |share| {
+        format!(", {:.0} % of the measured read bandwidth", share * 100.0)
+    });
+    let threads = row.cell.threads.map_or_else(String::new, |count| {
+        format!(" on {}", labels::threads(count))
+    });
+    format!(
+        "Highest {} rate: {rate} tokens/s{interval}, `{}`{threads} ({}){share}",
+        row.cell.workload,
+        labels::subject(&row.cell),
+        labels::shape(&row.cell),
+    )
+}
+
+/// All cells that have times, and all that went wrong.
+fn rows_blocks(rows: &[SummaryRow]) -> Vec<Block> {
+    let mut out = Vec::new();
     let measured: Vec<&SummaryRow> = rows
         .iter()
         .filter(|row| row.results.median_ns.is_some())
         .collect();
     if !measured.is_empty() {
-        line("\n## All measured cells\n");
-        line(&table_markdown(measured.into_iter()));
-        line(
-            "Median of one call with half of its 95 % interval (±), which allows for samples that repeat their neighbours. GOPS count a multiply and an add as two; GB/s count the bytes of the weights, ternary ones at most 2.0 bits each. Bandwidth and peak are shares of the probe that ran in the same ABBA blocks.",
-        );
+        out.extend([
+            Block::Heading("All measured cells".to_owned()),
+            Block::Table(cells_table(measured.into_iter())),
+            Block::Text("Median of one call with half of its 95 % interval (±), which allows for samples that repeat their neighbours. GOPS count a multiply and an add as two; GB/s count the bytes of the weights, ternary ones at most 2.0 bits each. Bandwidth and peak are shares of the probe that ran in the same ABBA blocks.".to_owned()),
+        ]);
     }
     let unmeasured: Vec<Vec<String>> = rows
         .iter()
@@ -459,42 +479,23 @@ pub fn report_md(
             ]
         })
         .collect();
-    if !unmeasured.is_empty() {
-        line("\n## Cells that are not ok\n");
-        line(&table(&["status", "cell", "reason"], &unmeasured));
+    if let Some(table) = Table::unless_empty(&["status", "cell", "reason"], unmeasured) {
+        out.extend([
+            Block::Heading("Cells that are not ok".to_owned()),
+            Block::Table(table),
+        ]);
     }
-    let machine: Vec<Vec<String>> = facts::machine_table(session)
-        .into_iter()
-        .map(|(name, value)| vec![name.to_owned(), value])
-        .collect();
-    if !machine.is_empty() {
-        line("\n## Machine\n");
-        line(&table(&["fact", "value"], &machine));
-    }
-    if let Some(table) = probes_table(session) {
-        line("\n## Limits that were measured\n");
-        line(&table);
-    }
-    line("\n## How to do it again\n");
-    line("```");
-    line(&if session.argv.is_empty() {
-        "tritbench run".to_owned()
-    } else {
-        command_line(&session.argv)
-    });
-    line("```\n");
-    let revision = session
-        .git_revision
-        .as_deref()
-        .map_or_else(String::new, |revision| format!(", revision {revision}"));
-    line(&format!(
-        "Version {}{revision}; suite `{}` with SHA-256 `{}`; seed {}. The rows are in `cells.csv`, `measurements.csv`, `tokens.csv`, `energy.csv` and `summary.csv`, the session in `session.json`.",
-        or_unknown(&session.version),
-        or_unknown(&session.suite),
-        or_unknown(&session.suite_sha256),
-        session.plan.seed,
-    ));
     out
+}
+
+/// The report as Markdown; `charts` are names of files in `charts/` without an ending, with their titles.
+pub fn report_md(
+    session: &Session,
+    rows: &[SummaryRow],
+    pairs: &[PairRow],
+    charts: &[(String, String)],
+) -> String {
+    markdown(&report_blocks(session, rows, pairs, charts))
 }
 
 /// The command line as one would type it.
@@ -539,8 +540,7 @@ pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
     let charts: Vec<(String, String)> = chart::titles(&data)
         .into_iter()
         .chain(others.map(|(name, title)| (name.to_owned(), title.to_owned())))
-        .map(|(name, title)| (title, format!("charts/{name}.svg")))
-        .filter(|(_, path)| run.path().join(path).is_file())
+        .filter(|(name, _)| run.path().join(format!("charts/{name}.svg")).is_file())
         .collect();
     let path = run.path().join("report.md");
     let pairs = pair_rows(&rows, &loaded.measurements, &loaded.energy);

@@ -7,8 +7,8 @@ use trit_stats::{
     Interval, autocorrelation, hodges_lehmann, hodges_lehmann_interval, merge_adjacent,
 };
 
+use crate::document::Table;
 use crate::labels;
-use crate::markdown::table;
 use crate::summary::{LEVEL, bytes_per_call, ops_per_call, timed};
 use crate::units::three;
 
@@ -231,7 +231,7 @@ pub fn pair_rows(
 }
 
 /// The pairs as a Markdown table.
-pub(crate) fn pairs_table(pairs: &[PairRow]) -> Option<String> {
+pub(crate) fn pairs_table(pairs: &[PairRow]) -> Option<Table> {
     let lines: Vec<Vec<String>> = pairs
         .iter()
         .map(|pair| {
@@ -265,5 +265,5 @@ pub(crate) fn pairs_table(pairs: &[PairRow]) -> Option<String> {
     let header = [
         "subject", "against", "workload", "shape", "threads:", "ratio:", "95 %:", "blocks:",
     ];
-    (!lines.is_empty()).then(|| table(&header, &lines))
+    Table::unless_empty(&header, lines)
 }

@@ -28,6 +28,27 @@ fn scaled(value: f64, steps: &[(f64, &str)]) -> String {
         .to_owned()
 }
 
+/// The number that a text of this module stands for, to put texts in order; nothing for other texts.
+pub(crate) fn magnitude(text: &str) -> Option<f64> {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number: f64 = number.trim_end_matches('x').parse().ok()?;
+    let unit = unit.split(' ').next().unwrap_or("");
+    let scale = match unit {
+        "T" => 1e12,
+        "G" => 1e9,
+        "M" => 1e6,
+        "k" | "kJ" => 1e3,
+        "ms" | "mJ" => 1e-3,
+        "µs" | "µJ" => 1e-6,
+        "ns" | "nJ" => 1e-9,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "KiB" => 1024.0,
+        _ => 1.0,
+    };
+    Some(number * scale)
+}
+
 /// A time: `1.23 ms`.
 pub fn show_ns(ns: f64) -> String {
     scaled(ns, &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")])
@@ -72,6 +93,26 @@ pub fn show_rate(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_in_the_order_of_their_numbers() {
+        for (small, large) in [
+            (show_ns(999.0), show_ns(1100.0)),
+            (show_ns(9e5), show_ns(2e6)),
+            (show_rate(950.0), show_rate(2100.0)),
+            (show_bytes(1000.0), show_bytes(5e6)),
+            (show_joules(9e-4), show_joules(2e-3)),
+            ("9.50x".to_owned(), "12.0x".to_owned()),
+            ("8 %".to_owned(), "12 %".to_owned()),
+        ] {
+            assert!(
+                magnitude(&small).unwrap() < magnitude(&large).unwrap(),
+                "{small} {large}"
+            );
+        }
+        assert_eq!(magnitude("not told apart"), None);
+        assert_eq!(magnitude(""), None);
+    }
 
     #[test]
     fn three_digits_everywhere() {

@@ -76,7 +76,7 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     no_speed: bool,
 
-    /// The run directory: an empty or new one, or one of a run, which gets eval.csv [default: runs/<utc>-<host>-eval]
+    /// The run directory: an empty or new one, or one of a run, which gets eval.csv [default: runs/UTC-HOST-eval]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

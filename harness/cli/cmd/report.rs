@@ -110,7 +110,7 @@ fn again(args: &ReportArgs) -> Outcome {
     }
     let (rows, charts) = write_reports(&dir)?;
     say(&format!(
-        "wrote report.md, summary.csv and {} charts in {}",
+        "wrote report.md, report.html, summary.csv and {} charts in {}",
         charts.len(),
         dir.path().display()
     ));
@@ -147,6 +147,7 @@ pub(crate) fn write_reports(dir: &RunDir) -> Result<(Vec<SummaryRow>, Vec<PathBu
     let rows = trit_report::summarize(dir).map_err(failure)?;
     let charts = trit_report::write_charts(dir).map_err(failure)?;
     trit_report::write_report_md(dir).map_err(failure)?;
+    trit_report::write_report_html(dir).map_err(failure)?;
     Ok((rows, charts))
 }
 

@@ -38,7 +38,7 @@ use crate::progress::Bar;
     long_about = "Measures this machine with a suite and leaves tables, charts and a report.\n\n\
                   Every answer is checked against the scalar definition before its time counts. The run directory holds all samples \
                   (measurements.csv, tokens.csv), a row a cell (cells.csv, summary.csv), what ran where (session.json), charts as SVG \
-                  and PNG, and report.md. A run that was stopped goes on with --resume.",
+                  and PNG, report.md and report.html. A run that was stopped goes on with --resume.",
     after_help = "Examples:
   tritbench run                                      the quick suite, under two minutes
   tritbench run --list                               the plan, and the time it would take
@@ -372,7 +372,7 @@ fn finish(args: &RunArgs, dir: &RunDir, outcome: &trit_run::Outcome) -> Outcome 
         say(&format!("{}: {}: {}", cell.status, cell.cell, cell.reason));
     }
     say(&format!(
-        "results in {path}: report.md, summary.csv, {} charts in charts/, all samples in measurements.csv and tokens.csv",
+        "results in {path}: report.md, report.html, summary.csv, {} charts in charts/, all samples in measurements.csv and tokens.csv",
         charts.len()
     ));
     if let Some(before) = &args.compare {

@@ -1,5 +1,6 @@
 //! A drawing surface in pixels on top of any plotters backend: text that can be measured, lines, boxes, marks.
 
+use std::cell::RefCell;
 use std::sync::Once;
 
 use plotters::coord::Shift;
@@ -115,12 +116,22 @@ pub(crate) fn wrap(text: &str, kind: Type, limit: f64) -> Vec<String> {
     lines
 }
 
+/// A place of a chart that tells its value to whoever points at it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Spot {
+    pub(crate) from: (f64, f64),
+    pub(crate) to: (f64, f64),
+    pub(crate) text: String,
+}
+
 /// A drawing surface; coordinates are in pixels of the SVG, a bitmap has `scale` times as many.
 pub(crate) struct Canvas<'a, DB: DrawingBackend> {
     area: &'a DrawingArea<DB, Shift>,
     scale: f64,
     /// What a text has to move down, as a share of its size, to stand in the middle of its point.
     sink: f64,
+    /// What a viewer of the SVG can point at.
+    spots: RefCell<Vec<Spot>>,
 }
 
 pub(crate) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
@@ -133,6 +144,7 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
             area,
             scale: 1.0,
             sink: 0.0,
+            spots: RefCell::default(),
         }
     }
 
@@ -143,7 +155,18 @@ impl<'a, DB: DrawingBackend> Canvas<'a, DB> {
             area,
             scale,
             sink: 0.12,
+            spots: RefCell::default(),
         }
+    }
+
+    /// Notes that the box between two corners stands for a value.
+    pub(crate) fn spot(&self, from: (f64, f64), to: (f64, f64), text: String) {
+        self.spots.borrow_mut().push(Spot { from, to, text });
+    }
+
+    /// The places that were noted, in their order.
+    pub(crate) fn into_spots(self) -> Vec<Spot> {
+        self.spots.into_inner()
     }
 
     fn point(&self, (x, y): (f64, f64)) -> (i32, i32) {

@@ -20,6 +20,8 @@ const GAP: f64 = 9.0;
 const LINES_HEIGHT: f64 = 300.0;
 const LEGEND_LINE: f64 = 21.0;
 const SWATCH: f64 = 42.0;
+/// Points of a line without marks that tell their value under the pointer.
+const MOST_SPOTS: usize = 40;
 /// Dash patterns; with the palette's seven colours they make 28 different lines.
 const DASHES: [&[f64]; 4] = [&[], &[9.0, 4.0], &[3.0, 3.0], &[12.0, 3.0, 3.0, 3.0]];
 
@@ -229,6 +231,9 @@ impl Bars {
             let mut bar_top = y + (height - bars.len() as f64 * (BAR + 2.0)) / 2.0 + 1.0;
             for bar in bars {
                 draw_bar(canvas, bar, &scale, bar_top)?;
+                let end = scale.at(bar.end()).max(left + 4.0);
+                let text = bar.words(label, &self.unit);
+                canvas.spot((left, bar_top), (end, bar_top + BAR), text);
                 bar_top += BAR + 2.0;
             }
             y += height + GAP;
@@ -274,6 +279,16 @@ fn draw_bar<DB: DrawingBackend>(
         INK,
         Align::Left,
     )
+}
+
+impl Bar {
+    /// The bar as a reader would say it.
+    fn words(&self, label: &str, unit: &str) -> String {
+        let interval = self.interval.map_or_else(String::new, |(lo, hi)| {
+            format!(", 95 % interval {} to {}", tick_text(lo), tick_text(hi))
+        });
+        format!("{label}: {}{interval}; {unit}", self.text)
+    }
 }
 
 /// How far a line stands aside, so that marks and whiskers at one x do not cover one another: at most 12 pixels.
@@ -424,6 +439,7 @@ impl Lines {
                 }
                 canvas.mark((legend_x + 15.0, entry_y), i / PALETTE.len() + i, color)?;
             }
+            self.note_points(canvas, series, &points);
             canvas.text(
                 &series.label,
                 (legend_x + SWATCH, entry_y),
@@ -433,6 +449,49 @@ impl Lines {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Lines {
+    /// Values to point at: each mark, or some of the points of a line without marks.
+    fn note_points<DB: DrawingBackend>(
+        &self,
+        canvas: &Canvas<'_, DB>,
+        series: &Series,
+        places: &[(f64, f64)],
+    ) {
+        let step = if series.marks {
+            1
+        } else {
+            series.points.len().div_ceil(MOST_SPOTS).max(1)
+        };
+        let along = series.points.iter().zip(places).step_by(step);
+        for (&(x, y), &(left, top)) in along.filter(|(_, place)| place.1.is_finite()) {
+            let show = |axis: &Axis, value: f64| {
+                if axis.time {
+                    show_ns(value)
+                } else {
+                    tick_text(value)
+                }
+            };
+            let interval = series
+                .intervals
+                .iter()
+                .find(|interval| interval.0.total_cmp(&x).is_eq());
+            let interval = interval.map_or_else(String::new, |(_, lo, hi)| {
+                let (lo, hi) = (show(&self.y, *lo), show(&self.y, *hi));
+                format!(", 95 % interval {lo} to {hi}")
+            });
+            let text = format!(
+                "{}: {} {}{interval}; {} {}",
+                series.label,
+                show(&self.y, y),
+                self.y.label,
+                show(&self.x, x),
+                self.x.label
+            );
+            canvas.spot((left - 6.0, top - 6.0), (left + 6.0, top + 6.0), text);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod history;
 mod phases;
 pub(crate) mod quality;
 pub(crate) mod timeline;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -624,14 +625,17 @@ pub fn titles(data: &ChartData<'_>) -> Vec<(String, String)> {
 
 fn svg(name: &str, figure: &Figure) -> Result<String, ReportError> {
     let mut text = String::new();
-    {
+    let spots = {
         let area = SVGBackend::with_string(&mut text, figure.size()).into_drawing_area();
+        let canvas = Canvas::vector(&area);
         figure
-            .draw(&Canvas::vector(&area))
+            .draw(&canvas)
             .map_err(|error| chart_error(name, &error))?;
+        let spots = canvas.into_spots();
         area.present().map_err(|error| chart_error(name, &error))?;
-    }
-    Ok(text)
+        spots
+    };
+    Ok(told::told(name, figure, &spots, &text))
 }
 
 fn png(name: &str, figure: &Figure, path: &Path) -> Result<(), ReportError> {
@@ -651,18 +655,44 @@ fn chart_error(name: &str, error: &impl std::fmt::Display) -> ReportError {
     }
 }
 
+/// A chart as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drawing {
+    /// Its name, without an ending.
+    pub(crate) name: String,
+    /// What it shows.
+    pub(crate) title: String,
+    /// The picture.
+    pub(crate) svg: String,
+}
+
+/// A figure as text.
+fn drawing(name: String, figure: &Figure) -> Result<Drawing, ReportError> {
+    Ok(Drawing {
+        svg: svg(&name, figure)?,
+        title: figure.title.clone(),
+        name,
+    })
+}
+
+/// The charts of rows as text.
+pub(crate) fn drawings(data: &ChartData<'_>) -> Result<Vec<Drawing>, ReportError> {
+    figures(data)
+        .into_iter()
+        .map(|(name, figure)| drawing(name, &figure))
+        .collect()
+}
+
 /// The charts as SVG text with their names, for pages that embed them.
 ///
 /// # Errors
 /// When the drawing library fails.
 pub fn svgs(data: &ChartData<'_>) -> Result<Vec<(String, String)>, ReportError> {
-    figures(data)
+    let drawings = drawings(data)?;
+    Ok(drawings
         .into_iter()
-        .map(|(name, figure)| {
-            let text = svg(&name, &figure)?;
-            Ok((name, text))
-        })
-        .collect()
+        .map(|one| (one.name, one.svg))
+        .collect())
 }
 
 /// Draws the charts into a directory, which is made if it is not there: `throughput-<workload>`, `speedup-<workload>`,

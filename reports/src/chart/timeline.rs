@@ -7,7 +7,7 @@ use trit_core::{RunDir, Table, TimelineRow};
 
 use super::axis::linear_ticks;
 use super::figure::{Axis, Figure, Lines, Panel, Series};
-use super::{Heading, in_order, limited, png, svg};
+use super::{Drawing, Heading, drawing, in_order, limited, png, svg};
 use crate::ReportError;
 
 /// Name of the files of the chart.
@@ -152,6 +152,22 @@ pub fn write_timeline(run: &RunDir, watched: &str) -> Result<Option<PathBuf>, Re
     write(run, &heading, run.path())
 }
 
+/// The figure of a run directory; runs of earlier versions have none.
+fn read(run: &RunDir, heading: &Heading) -> Result<Option<Figure>, ReportError> {
+    if !run.path().join(TimelineRow::FILE).is_file() {
+        return Ok(None);
+    }
+    Ok(figure(heading, &run.read()?))
+}
+
+/// The time line of a run directory as text, where it has one.
+pub(crate) fn drawn(run: &RunDir, heading: &Heading) -> Result<Option<Drawing>, ReportError> {
+    let figure = read(run, heading)?;
+    figure
+        .map(|figure| drawing(NAME.to_owned(), &figure))
+        .transpose()
+}
+
 /// Draws the time line of a run directory, where it has one; gives the path of the SVG file.
 ///
 /// # Errors
@@ -161,11 +177,7 @@ pub(crate) fn write(
     heading: &Heading,
     directory: &Path,
 ) -> Result<Option<PathBuf>, ReportError> {
-    // Runs of earlier versions have none.
-    if !run.path().join(TimelineRow::FILE).is_file() {
-        return Ok(None);
-    }
-    let Some(figure) = figure(heading, &run.read()?) else {
+    let Some(figure) = read(run, heading)? else {
         return Ok(None);
     };
     let path = directory.join(format!("{NAME}.svg"));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Contrast;
 use crate::Format;
-use crate::markdown::table;
+use crate::document::table;
 use crate::table::plain_table;
 use crate::units::{show_bytes, show_ns, three};
 

@@ -6,7 +6,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use trit_stats::judge::Verdict;
 
 use super::{GateCell, GateReport};
-use crate::markdown::table;
+use crate::document::table;
 use crate::table::plain_table;
 use crate::units::show_ns;
 
