@@ -51,7 +51,7 @@ enum ApiArg {
                   Exit codes: 1 when there was no complete answer, 130 after Ctrl-C, which keeps what was measured.",
     after_help = "Examples:
   tritbench load
-  tritbench load http://127.0.0.1:8080 --concurrency 4 --requests 200 --ttft-limit 500ms --out loaded
+  tritbench load http://127.0.0.1:8080 --concurrency 4 --requests 200 --out loaded
   tritbench load --rate 2 --requests 600 --max-tokens 64 --format json"
 )]
 pub(crate) struct LoadArgs {

@@ -27,7 +27,7 @@ use crate::out::{Out, say};
     after_help = "Examples:
   tritbench report runs/20260101T120000Z-host-quick
   tritbench report results --format csv > summary.csv
-  tritbench report results --energy-log plug.csv     joules by the log of a wall plug, merged by time"
+  tritbench report results --energy-log plug.csv     joules by the log of a wall plug"
 )]
 pub(crate) struct ReportArgs {
     /// The directory of a run
