@@ -70,6 +70,9 @@ impl Curve {
     }
 }
 
+/// Width and height in pixels.
+const SIZE: (u32, u32) = (860, 520);
+
 /// Draws curves as `STEM.svg` and `STEM.png`: training loss thin, held-out loss thick, a colour each.
 ///
 /// # Errors
@@ -83,7 +86,6 @@ pub fn draw(curves: &[(String, Rows)], stem: &Path) -> Result<()> {
     });
     let svg = stem.with_added_extension("svg");
     let png = stem.with_added_extension("png");
-    const SIZE: (u32, u32) = (860, 520);
     draw_on(curves, &SVGBackend::new(&svg, SIZE).into_drawing_area())
         .with_context(|| format!("cannot draw `{}`", svg.display()))?;
     draw_on(curves, &BitMapBackend::new(&png, SIZE).into_drawing_area())

@@ -149,7 +149,7 @@ mod tests {
         let one = (1.0 - 0.5 + 1.5 * uniform) / 4.0;
         let two = (1.0 - 0.6 + 0.6 * 2.0 * one) / 3.0;
         let d = 4.0 / 6.0;
-        let three = (1.0 - d + d * 2.0 * two) / 2.0;
+        let three = f64::midpoint(1.0 - d, d * 2.0 * two);
         assert!((model.probability((2, 1), 3) - three).abs() < 1e-12);
     }
 

@@ -1,4 +1,4 @@
-//! AdamW, and the two-stage schedule of BitNet b1.58.
+//! `AdamW`, and the two-stage schedule of BitNet b1.58.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ pub struct Moments {
     pub second: Vec<f32>,
 }
 
-/// AdamW with decoupled weight decay on matrices.
+/// `AdamW` with decoupled weight decay on matrices.
 #[derive(Default)]
 pub struct AdamW {
     /// Moments by the name of the parameter.

@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -254,7 +255,8 @@ impl Training {
                         context,
                     )?;
                     held_out = Some(result.loss());
-                    line += &format!(
+                    let _ = write!(
+                        line,
                         "; held out {:.4}, {:.4} bits a byte",
                         result.loss(),
                         result.bits_per_byte()

@@ -84,7 +84,7 @@ fn rms_norm() {
 #[test]
 fn squared_relu() {
     let x = var(&mut Rng::new(2), &[9, 32]);
-    check(&[x.clone()], 1e-3, 5e-3, || {
+    check(std::slice::from_ref(&x), 1e-3, 5e-3, || {
         weigh(&x.apply_op1(Relu2Mul).unwrap())
     });
 }
@@ -106,7 +106,7 @@ fn heads_are_split_rotated_and_merged() {
         })
         .unwrap()
     };
-    check(&[x.clone()], 1e-2, 1e-3, || weigh(&split()));
+    check(std::slice::from_ref(&x), 1e-2, 1e-3, || weigh(&split()));
 
     // Position 0 is not rotated, so that merging gives back the queries of the first token of each sequence.
     let queries = split().narrow(0, 0, 10 * 24).unwrap();
@@ -131,7 +131,7 @@ fn heads_are_split_rotated_and_merged() {
     assert!((dot(at(3), at(3)) - 6.0).abs() < 1e-5);
 
     let y = var(&mut Rng::new(4), &[10 * 24]);
-    check(&[y.clone()], 1e-2, 1e-3, || {
+    check(std::slice::from_ref(&y), 1e-2, 1e-3, || {
         weigh(&y.apply_op1(MergeHeads { heads }).unwrap())
     });
 }
@@ -150,7 +150,7 @@ fn causal_softmax() {
         assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert!(p[row % 7 + 1..].iter().all(|p| *p == 0.0), "row {row}");
     }
-    check(&[x.clone()], 1e-2, 2e-3, || weigh(&softmax()));
+    check(std::slice::from_ref(&x), 1e-2, 2e-3, || weigh(&softmax()));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn cross_entropy() {
         })
         .unwrap()
     };
-    check(&[x.clone()], 1e-2, 2e-3, loss);
+    check(std::slice::from_ref(&x), 1e-2, 2e-3, loss);
     x.set(&x.zeros_like().unwrap()).unwrap();
     assert!((loss().to_scalar::<f32>().unwrap() - 11f32.ln()).abs() < 1e-6);
 }
