@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 use trit_engine::ModelName;
 use trit_engine::convert::{self, ConvertError, LinearType, Program};
-use trit_engine::file::FileError;
+use trit_engine::file::{Activation, FileError};
 use trit_engine::inspect::Inspection;
 use trit_engine::synth::{self, Shape};
 
@@ -310,6 +310,12 @@ fn convert(args: &ConvertArgs) -> Outcome {
             "note: {} scales are no f16 and were rounded, by at most {:.2e} of their value",
             done.rounded_scales, done.worst_rounding
         ));
+    }
+    if done.architecture == "bitnet" && checkpoint.config().activation == Activation::Relu2 {
+        say(
+            "note: this model has squared ReLU, and versions of llama.cpp that do not read `bitnet.hidden_activation` compute SiLU: \
+             they load the file and give other answers; hint: compare an answer before you compare times",
+        );
     }
     if !done.vocabulary && vocabulary {
         say("note: the model has no vocabulary; other programs may refuse the file");
