@@ -83,7 +83,11 @@ pub(crate) fn markdown(blocks: &[Block]) -> String {
             Block::Text(text) if after_text => format!("\n{text}\n"),
             Block::Text(text) => format!("{text}\n"),
             Block::List(points) if points.is_empty() => String::new(),
-            Block::List(points) => format!("- {}\n", points.join("\n- ")),
+            // A paragraph would run on into the first point.
+            Block::List(points) => {
+                let gap = if after_text { "\n" } else { "" };
+                format!("{gap}- {}\n", points.join("\n- "))
+            }
             Block::Table(table) => format!("{}\n", table.markdown()),
             Block::Code(code) => format!("```\n{code}\n```\n\n"),
             Block::Chart { name, title } => format!("![{title}](charts/{name}.svg)\n\n"),

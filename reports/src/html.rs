@@ -1,6 +1,7 @@
 //! `report.html`: what `report.md` says as one page that fetches nothing, with the charts in it. Everything can be read
 //! without the script; the script sorts, filters and pages the tables. `maud` escapes every value.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,15 +10,16 @@ use sha2::{Digest as _, Sha256};
 use trit_core::RunDir;
 
 use crate::ReportError;
-use crate::chart::{self, ChartData, Drawing, Heading};
+use crate::chart::{self, Album};
 use crate::document::{Block, Table};
 use crate::markdown::report_blocks;
-use crate::pairs::pair_rows;
-use crate::summary::{Loaded, samples, summarize_rows};
 use crate::units::magnitude;
 
 const STYLE: &str = include_str!("../templates/report.css");
 const SCRIPT: &str = include_str!("../templates/report.js");
+
+/// Charts as SVG by name.
+type Drawings<'a> = BTreeMap<&'a str, String>;
 
 /// What the page may load: its own style and its own script, told by their digests, and nothing else.
 fn policy() -> String {
@@ -80,7 +82,7 @@ fn table(table: &Table, title: &str) -> Markup {
     }
 }
 
-fn block(block: &Block, section: &str, drawings: &[Drawing]) -> Markup {
+fn block(block: &Block, section: &str, drawings: &Drawings<'_>) -> Markup {
     match block {
         Block::Title(_) | Block::Heading(_) => html! {},
         Block::Text(text) => html! { p { (inline(text)) } },
@@ -90,16 +92,16 @@ fn block(block: &Block, section: &str, drawings: &[Drawing]) -> Markup {
         Block::Table(rows) => table(rows, section),
         Block::Code(code) => html! { pre tabindex="0" { code { (code) } } },
         Block::Chart { name, title } => html! {
-            @if let Some(drawing) = drawings.iter().find(|drawing| drawing.name == *name) {
+            @if let Some(drawing) = drawings.get(name.as_str()) {
                 // Made by our own drawing code, which escapes what it writes.
-                figure { div.scroll tabindex="0" role="region" aria-label={ (title) ", chart" } { (PreEscaped(&drawing.svg)) } }
+                figure { div.scroll tabindex="0" role="region" aria-label={ (title) ", chart" } { (PreEscaped(drawing)) } }
             }
         },
     }
 }
 
 /// The blocks as a page; a heading begins a section.
-fn page(blocks: &[Block], drawings: &[Drawing]) -> String {
+fn page(blocks: &[Block], drawings: &Drawings<'_>) -> String {
     let title = blocks
         .iter()
         .find_map(|block| match block {
@@ -161,24 +163,13 @@ fn page(blocks: &[Block], drawings: &[Drawing]) -> String {
 /// # Errors
 /// When the session or a file of rows cannot be read, a chart cannot be drawn, or the page cannot be written.
 pub fn write_report_html(run: &RunDir) -> Result<PathBuf, ReportError> {
-    let session = run.session()?;
-    let loaded = Loaded::read(run)?;
-    let tables = loaded.tables();
-    let rows = summarize_rows(&tables);
-    let heading = Heading::new(&session, run.path());
-    let mut drawings = chart::drawings(&ChartData {
-        heading: &heading,
-        rows: &rows,
-        samples: &samples(&tables),
-        power: &loaded.power,
-    })?;
-    drawings.extend(chart::timeline::drawn(run, &heading)?);
-    let charts: Vec<(String, String)> = drawings
-        .iter()
-        .map(|drawing| (drawing.name.clone(), drawing.title.clone()))
-        .collect();
-    let pairs = pair_rows(&rows, &loaded.measurements, &loaded.energy);
-    let text = page(&report_blocks(&session, &rows, &pairs, &charts), &drawings);
+    let album = Album::read(run)?;
+    let mut drawings = BTreeMap::new();
+    for (name, figure) in &album.figures {
+        drawings.insert(name.as_str(), chart::svg(name, figure)?);
+    }
+    let blocks = report_blocks(&album.record, &album.titles(), &album.missing);
+    let text = page(&blocks, &drawings);
     let path = run.path().join("report.html");
     fs::write(&path, text).map_err(|source| ReportError::Io {
         path: path.clone(),

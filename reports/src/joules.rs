@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use trit_core::{PairQuantity, PairRow, SummaryRow, embedded_shape, shape_names};
 
-use crate::chart::{Bar, Bars, Figure, MOST_PANELS, PALETTE, Panel};
+use crate::chart::{Bar, Bars, Figure, MOST_PANELS, PALETTE, Panel, pareto};
 use crate::compose::{Linears, dense_format, joule_interval, paired};
 use crate::document::{self, table};
 use crate::energy_section::{arithmetic, why};
@@ -15,7 +15,7 @@ use crate::labels;
 use crate::markdown::ranked;
 use crate::record::Record;
 use crate::sheet::{Paper, Sheet, number, text, whole};
-use crate::units::{show_joules, three};
+use crate::units::{joule_unit, show_joules, three};
 
 /// Formats that ternary kernels are held against.
 const FORMATS: [&str; 4] = ["f16", "f32", "i8", "q4"];
@@ -67,11 +67,8 @@ fn lines(record: &Record) -> Vec<Line<'_>> {
     for here in order {
         let mut rows = places.remove(&here).unwrap_or_default();
         rows.sort_by(|a, b| amount(a).total_cmp(&amount(b)));
-        for row in &rows {
-            let pareto = !rows.iter().any(|other| {
-                let (cheaper, faster) = (amount(other) <= amount(row), time(other) <= time(row));
-                cheaper && faster && (amount(other) < amount(row) || time(other) < time(row))
-            });
+        let both: Vec<(f64, f64)> = rows.iter().map(|row| (amount(row), time(row))).collect();
+        for (row, pareto) in rows.iter().zip(pareto::front(&both)) {
             let mut against = Vec::new();
             for format in FORMATS {
                 // The cheapest of a format on as many threads.
@@ -371,7 +368,7 @@ fn markdown(lines: &[Line<'_>], record: &Record, figures: &[(String, Figure)]) -
     out
 }
 
-/// Joules a token over tokens a second would hide the ratios: bars of joules, those of the Pareto front in another colour.
+/// Joules as bars, those of the Pareto front in another colour, and joules against speed.
 fn figures(lines: &[Line<'_>], record: &Record) -> Vec<(String, Figure)> {
     let mut order: Vec<Place> = Vec::new();
     for line in lines {
@@ -389,10 +386,7 @@ fn figures(lines: &[Line<'_>], record: &Record) -> Vec<(String, Figure)> {
                 .iter()
                 .filter_map(|l| joules(l.row))
                 .fold(0.0, f64::max);
-            let (scale, unit) = [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")]
-                .into_iter()
-                .find(|(scale, _)| most >= *scale)
-                .unwrap_or((1e-9, "nJ"));
+            let (scale, unit) = joule_unit(most);
             let color = |pareto: bool| if pareto { PALETTE[2] } else { PALETTE[5] };
             let groups = rows
                 .iter()
@@ -447,5 +441,7 @@ fn figures(lines: &[Line<'_>], record: &Record) -> Vec<(String, Figure)> {
             "Gross energy; stroke: net of idle power. Whiskers are 95 % intervals over windows; no whisker: fewer than six windows.".to_owned(),
         ],
     };
-    vec![("energy-tokens".to_owned(), figure)]
+    let mut figures = vec![("energy-tokens".to_owned(), figure)];
+    figures.extend(pareto::pareto(record).map(|figure| (pareto::NAME.to_owned(), figure)));
+    figures
 }

@@ -53,7 +53,7 @@ pub use gate::{
 };
 pub use html::write_report_html;
 pub use joules::energy_paper;
-pub use markdown::{report_md, write_report_md};
+pub use markdown::write_report_md;
 pub use pairs::pair_rows;
 pub use record::Record;
 pub use sheet::Paper;

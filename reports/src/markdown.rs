@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use trit_core::{PairRow, RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
+use trit_core::{RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
 
 use crate::ReportError;
-use crate::chart::{self, ChartData, Heading};
+use crate::chart::Album;
 use crate::document::{Block, Table, markdown};
 use crate::energy_section::energy_section;
 use crate::facts;
 use crate::labels;
 use crate::lookup::lookup_section;
-use crate::pairs::{pair_rows, pairs_table};
-use crate::summary::{Loaded, samples, summarize_rows};
+use crate::pairs::pairs_table;
+use crate::record::Record;
 use crate::table::{percent, spread};
 use crate::units::{show_bytes, show_ns, show_rate, three};
 
@@ -326,13 +326,18 @@ fn warnings(session: &Session, rows: &[SummaryRow]) -> Vec<String> {
     warnings
 }
 
-/// The report as blocks; `charts` are names and titles.
+/// The report as blocks; `charts` are names of files in `charts/` without an ending, and titles; `missing` says why there are no others.
 pub(crate) fn report_blocks(
-    session: &Session,
-    rows: &[SummaryRow],
-    pairs: &[PairRow],
+    record: &Record,
     charts: &[(String, String)],
+    missing: &[String],
 ) -> Vec<Block> {
+    let Record {
+        session,
+        rows,
+        pairs,
+        ..
+    } = record;
     let or_unknown = |text: &str| {
         if text.is_empty() {
             "unknown".to_owned()
@@ -395,12 +400,15 @@ pub(crate) fn report_blocks(
         ]);
     }
     out.extend(energy_section(session, rows));
-    if !charts.is_empty() {
+    if !charts.is_empty() || !missing.is_empty() {
         out.push(heading("Charts"));
         out.extend(charts.iter().map(|(name, title)| Block::Chart {
             name: name.clone(),
             title: title.clone(),
         }));
+    }
+    if !missing.is_empty() {
+        out.extend([text("Not drawn:"), Block::List(missing.to_vec())]);
     }
     out.extend(rows_blocks(rows));
     let machine: Vec<Vec<String>> = facts::machine_table(session)
@@ -488,16 +496,6 @@ fn rows_blocks(rows: &[SummaryRow]) -> Vec<Block> {
     out
 }
 
-/// The report as Markdown; `charts` are names of files in `charts/` without an ending, with their titles.
-pub fn report_md(
-    session: &Session,
-    rows: &[SummaryRow],
-    pairs: &[PairRow],
-    charts: &[(String, String)],
-) -> String {
-    markdown(&report_blocks(session, rows, pairs, charts))
-}
-
 /// The command line as one would type it.
 fn command_line(argv: &[String]) -> String {
     let quoted: Vec<String> = argv
@@ -522,29 +520,14 @@ fn command_line(argv: &[String]) -> String {
 /// # Errors
 /// When the session or a file of rows cannot be read, or the report cannot be written.
 pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
-    let session = run.session()?;
-    let loaded = Loaded::read(run)?;
-    let tables = loaded.tables();
-    let rows = summarize_rows(&tables);
-    let heading = Heading::new(&session, run.path());
-    let data = ChartData {
-        heading: &heading,
-        rows: &rows,
-        samples: &samples(&tables),
-        power: &loaded.power,
-    };
-    let others = [
-        (chart::timeline::NAME, chart::timeline::TITLE),
-        (chart::quality::NAME, chart::quality::TITLE),
-    ];
-    let charts: Vec<(String, String)> = chart::titles(&data)
+    let album = Album::read(run)?;
+    let charts: Vec<(String, String)> = album
+        .titles()
         .into_iter()
-        .chain(others.map(|(name, title)| (name.to_owned(), title.to_owned())))
         .filter(|(name, _)| run.path().join(format!("charts/{name}.svg")).is_file())
         .collect();
     let path = run.path().join("report.md");
-    let pairs = pair_rows(&rows, &loaded.measurements, &loaded.energy);
-    let text = report_md(&session, &rows, &pairs, &charts);
+    let text = markdown(&report_blocks(&album.record, &charts, &album.missing));
     fs::write(&path, text).map_err(|source| ReportError::Io {
         path: path.clone(),
         source,

@@ -68,6 +68,14 @@ pub(crate) fn show_joules(joules: f64) -> String {
     )
 }
 
+/// The unit for joules of which `most` is the largest, and what a joule is divided by to be in it: one unit for a whole axis.
+pub(crate) fn joule_unit(most: f64) -> (f64, &'static str) {
+    [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")]
+        .into_iter()
+        .find(|(scale, _)| most >= *scale)
+        .unwrap_or((1e-9, "nJ"))
+}
+
 /// Bytes in binary units: `1.23 GiB`.
 pub fn show_bytes(bytes: f64) -> String {
     const KIB: f64 = 1024.0;

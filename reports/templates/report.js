@@ -1,4 +1,5 @@
-// Sorts, filters and pages the tables. Without it every row is there, in the order of the report.
+// Sorts, filters and pages the tables, and tells the values of charts. Without it every row is there, in the order of the report, and charts
+// tell their values to a pointer that waits.
 "use strict";
 (() => {
   const PAGE = 200;
@@ -82,5 +83,36 @@
       table.parentElement.before(tools);
     }
     update();
+  }
+
+  // The value of the mark that is pointed at, touched, or reached with the arrow keys, below its chart.
+  for (const figure of document.querySelectorAll("figure")) {
+    const spots = [...figure.querySelectorAll(".spot")];
+    const region = figure.querySelector(".scroll");
+    if (spots.length === 0) continue;
+    const value = document.createElement("p");
+    value.className = "value hint";
+    value.setAttribute("role", "status");
+    value.textContent = "Point at a mark, or press the left and right arrow keys, to read its value.";
+    figure.append(value);
+    let at = -1;
+    const tell = (index) => {
+      if (at >= 0) spots[at].classList.remove("told");
+      at = index;
+      spots[at].classList.add("told");
+      value.classList.remove("hint");
+      value.textContent = spots[at].textContent;
+    };
+    figure.addEventListener("pointerover", (event) => {
+      const index = spots.indexOf(event.target);
+      if (index >= 0) tell(index);
+    });
+    region.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      // Where the chart is wider than the window the keys move it.
+      if (step === undefined || region.scrollWidth > region.clientWidth) return;
+      event.preventDefault();
+      tell(at < 0 ? 0 : (at + step + spots.length) % spots.length);
+    });
   }
 })();

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{KERNELS, Rows, session, session_rows};
-use trit_report::{ChartData, Heading, Tables, chart, samples, summarize_rows};
+use trit_report::{ChartData, Heading, Record, Tables, chart, samples, summarize_rows};
 
 /// Hands the data of charts on.
 fn with_data<T>(rows: &Rows, then: impl FnOnce(&ChartData<'_>) -> T) -> T {
@@ -18,10 +18,15 @@ fn with_data<T>(rows: &Rows, then: impl FnOnce(&ChartData<'_>) -> T) -> T {
         tokens: &rows.tokens,
         energy: &[],
     };
-    let heading = Heading::new(&session(), Path::new("runs/20260301T093000Z-bench-1-quick"));
+    let session = session();
+    let record = Record {
+        heading: Heading::new(&session, Path::new("runs/20260301T093000Z-bench-1-quick")),
+        session,
+        rows: summarize_rows(&tables),
+        ..Record::default()
+    };
     then(&ChartData {
-        heading: &heading,
-        rows: &summarize_rows(&tables),
+        record: &record,
         samples: &samples(&tables),
         power: &[],
     })
@@ -85,7 +90,17 @@ fn every_chart_can_be_read_alone() {
             );
         }
     }
-    assert!(names.contains(&"memory"));
+    for name in [
+        "memory",
+        "roofline",
+        "pareto",
+        "against-f16-gemv-cold",
+        "against-f16-gemm",
+    ] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    // Against one format only: the report about speed-ups has the others.
+    assert!(!names.iter().any(|name| name.starts_with("against-f32")));
     for (name, svg) in &charts {
         let texts = texts(svg);
         let all = texts.join("\n");
@@ -99,7 +114,13 @@ fn every_chart_can_be_read_alone() {
         let micro = ["gemv-cold", "gemv-warm", "gemm"]
             .iter()
             .any(|workload| name.ends_with(workload));
-        for (kernel, ..) in KERNELS.iter().take(if micro { 9 } else { 5 }) {
+        let kernels = match name.as_str() {
+            // Its own baseline.
+            "against-f16-gemv-cold" | "against-f16-gemv-warm" | "against-f16-gemm" => &[],
+            _ if micro => &KERNELS[..],
+            _ => &KERNELS[..5],
+        };
+        for (kernel, ..) in kernels {
             assert!(
                 texts.iter().any(|text| text.starts_with(kernel)),
                 "{name} lacks {kernel}"
@@ -126,8 +147,49 @@ fn every_chart_can_be_read_alone() {
     has("latency-decode", "share of samples at most as long");
     has("latency-decode", "(n = 128)");
     has("latency-gemm", "logarithmic");
+    has("against-f16-gemm", "times as fast as the baseline");
+    has("against-f16-gemm", "has the same against f32.");
+    has("roofline", "roof of memory");
+    has("roofline", "operations a byte of weights, logarithmic");
+    has("pareto", "bits a weight, logarithmic");
+    has("pareto", "front");
     has("memory", "file-backed");
     has("memory", "MiB (1024 x 1024 bytes)");
+}
+
+#[test]
+fn marks_tell_their_values() {
+    let charts = drawn(&session_rows(&KERNELS, &[1, 2], 1));
+    // Who, the value with its interval and its unit: some mark of each chart says all of that.
+    for (chart, who, unit) in [
+        ("throughput-gemm", "w2a8-mad-avx2, 2 threads: ", "; GOPS"),
+        ("speedup-gemm", "w2a8-mad-avx2: ", "; 2 threads"),
+        (
+            "against-f16-gemm",
+            "w2a8-mad-avx2, 1 thread: ",
+            "; times as fast as the baseline",
+        ),
+        (
+            "roofline",
+            "w2a8-mad-avx2, 32 tokens: ",
+            "operations a byte of weights",
+        ),
+        ("pareto", "w2a8-mad-avx2, 2 threads: ", "bits a weight"),
+    ] {
+        let texts = texts(&charts[chart]);
+        let told = |text: &&String| text.starts_with(who) && text.contains(unit);
+        let mut spots = texts.iter().filter(told);
+        assert!(
+            spots.any(|text| text.contains(", 95 % interval ")),
+            "{chart} lacks {who}{unit}"
+        );
+    }
+    let memory = texts(&charts["memory"]);
+    let parts = ", anonymous 143, file-backed 1125; MiB";
+    assert!(memory.iter().any(|text| text.contains(parts)), "{memory:?}");
+    let latency = texts(&charts["latency-decode"]);
+    let share = "share of samples at most as long; ";
+    assert!(latency.iter().any(|text| text.contains(share)));
 }
 
 #[test]
@@ -285,10 +347,12 @@ fn a_directory_that_cannot_be_made_is_an_error_with_its_path() {
         tokens: &rows.tokens,
         energy: &[],
     };
-    let heading = Heading::default();
+    let record = Record {
+        rows: summarize_rows(&tables),
+        ..Record::default()
+    };
     let data = ChartData {
-        heading: &heading,
-        rows: &summarize_rows(&tables),
+        record: &record,
         samples: &[],
         power: &[],
     };

@@ -122,8 +122,49 @@ fn it_can_be_read_by_all() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), all);
-    // Values under the pointer, with their intervals.
-    assert!(text.contains("class=\"spot\"") && text.contains("95 % interval"));
+    // Every chart says what it is to those who do not see it, and its values to those who point at it.
+    for chart in text.split("<svg").skip(1) {
+        let chart = chart.split("</svg>").next().unwrap();
+        let (tag, inside) = chart.split_once('>').unwrap();
+        assert!(
+            tag.contains("role=\"img\"") && tag.contains("aria-labelledby="),
+            "{tag}"
+        );
+        let title = inside.split("<title id=").nth(1).unwrap();
+        assert!(title.contains("<desc "), "{title}");
+        assert!(inside.contains("class=\"spot\""), "{title}");
+    }
+    assert!(text.contains("95 % interval"));
+}
+
+#[test]
+fn charts_that_cannot_be_drawn_are_told_in_a_line() {
+    let lines = |kernels: &[(&str, &str, f64)], threads: &[u64]| {
+        let parent = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&parent.path().join("session")).unwrap();
+        let rows = session_rows(kernels, threads, 3);
+        run.write_session(&session()).unwrap();
+        run.write(&rows.cells).unwrap();
+        run.write(&rows.measurements).unwrap();
+        let text = fs::read_to_string(write_report_html(&run).unwrap()).unwrap();
+        let (_, told) = text.split_once("<p>Not drawn:</p>").unwrap();
+        let list = told.split("</ul>").next().unwrap();
+        let points = list.split("<li>").skip(1);
+        let names = points.map(|point| point.split(':').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&KERNELS, &[1, 2]), ["History"]);
+    assert_eq!(
+        lines(&KERNELS[1..2], &[1]),
+        [
+            "Times as fast as a dense format",
+            "Speed-up with threads",
+            "Roofline",
+            "Pareto",
+            "History"
+        ]
+    );
+    assert!(!page(false).contains("Roofline: no"));
 }
 
 /// The page that browsers are driven over: kept where a check of it finds it.

@@ -153,6 +153,6 @@ fn the_same_rows_give_the_same_bytes_and_a_picture() {
         files
     };
     let first = written();
-    assert_eq!(first.len(), 3, "Markdown, CSV, a chart");
+    assert_eq!(first.len(), 4, "Markdown, CSV, bars, Pareto");
     assert_eq!(first, written());
 }

@@ -8,14 +8,15 @@ use super::canvas::{PALETTE, shade};
 use super::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
 use super::{ChartData, describe, in_order, limited, shape_title};
 use crate::labels;
-use crate::units::show_joules;
+use crate::units::{joule_unit, show_joules};
 
 /// Points of one line that are drawn: about two a pixel.
 const MOST_POINTS: usize = 1500;
 
 /// Rows with joules.
 fn measured<'a>(data: &ChartData<'a>) -> Vec<&'a SummaryRow> {
-    data.rows
+    data.record
+        .rows
         .iter()
         .filter(|row| {
             row.results
@@ -111,11 +112,7 @@ fn tokens(rows: &[&SummaryRow]) -> Vec<Panel> {
                 .iter()
                 .filter_map(|row| row.results.gross_j_per_token)
                 .fold(0.0, f64::max);
-            // One unit for a panel, so that lengths compare.
-            let (scale, unit) = [(1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")]
-                .into_iter()
-                .find(|(scale, _)| most >= *scale)
-                .unwrap_or((1e-9, "nJ"));
+            let (scale, unit) = joule_unit(most);
             let threads: Vec<u64> = here
                 .iter()
                 .filter_map(|row| row.cell.threads)
@@ -194,7 +191,7 @@ pub(super) fn energy(data: &ChartData<'_>) -> Option<Figure> {
     let panels = limited(panels, &mut notes);
     (!panels.is_empty()).then(|| Figure {
         title: "Energy by phase and kernel".to_owned(),
-        subtitle: data.heading.line(),
+        subtitle: data.record.heading.line(),
         panels,
         notes,
     })
@@ -261,8 +258,8 @@ pub(super) fn power(data: &ChartData<'_>) -> Option<Figure> {
                 series.push(Series {
                     label: format!("{name}, {phase}"),
                     points: line(&here, of),
-                    intervals: Vec::new(),
                     marks: false,
+                    ..Series::default()
                 });
             }
         }
@@ -273,8 +270,8 @@ pub(super) fn power(data: &ChartData<'_>) -> Option<Figure> {
             series.push(Series {
                 label: name.to_owned(),
                 points: line(&rows, of),
-                intervals: Vec::new(),
                 marks: false,
+                ..Series::default()
             });
         }
         series.retain(|series| !series.points.is_empty());
@@ -317,7 +314,7 @@ pub(super) fn power(data: &ChartData<'_>) -> Option<Figure> {
     let panels = limited(panels, &mut notes);
     (!panels.is_empty()).then(|| Figure {
         title: "Power over time".to_owned(),
-        subtitle: data.heading.line(),
+        subtitle: data.record.heading.line(),
         panels,
         notes,
     })

@@ -117,13 +117,17 @@ impl Axis {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Series {
     pub(crate) label: String,
     /// A y that is no number interrupts the line.
     pub(crate) points: Vec<(f64, f64)>,
     /// Intervals of y at an x.
     pub(crate) intervals: Vec<(f64, f64, f64)>,
+    /// Intervals of x at a y.
+    pub(crate) across: Vec<(f64, f64, f64)>,
+    /// What each point is beside the label, for those who point at it; may be empty.
+    pub(crate) names: Vec<String>,
     /// Marks at the points.
     pub(crate) marks: bool,
 }
@@ -232,7 +236,7 @@ impl Bars {
             for bar in bars {
                 draw_bar(canvas, bar, &scale, bar_top)?;
                 let end = scale.at(bar.end()).max(left + 4.0);
-                let text = bar.words(label, &self.unit);
+                let text = bar.words(label, &self.unit, &self.legend);
                 canvas.spot((left, bar_top), (end, bar_top + BAR), text);
                 bar_top += BAR + 2.0;
             }
@@ -282,12 +286,25 @@ fn draw_bar<DB: DrawingBackend>(
 }
 
 impl Bar {
-    /// The bar as a reader would say it.
-    fn words(&self, label: &str, unit: &str) -> String {
+    /// The bar as a reader would say it; the legend names its parts by their colours.
+    fn words(&self, label: &str, unit: &str, legend: &[(String, RGBColor)]) -> String {
+        let named = |color: RGBColor| legend.iter().find(|(_, of)| *of == color);
+        let (mut who, mut parts) = (label.to_owned(), String::new());
+        if let [(_, color)] = self.segments[..] {
+            if let Some((name, _)) = named(color) {
+                who = format!("{label}, {name}");
+            }
+        } else {
+            for &(length, color) in &self.segments {
+                if let Some((name, _)) = named(color) {
+                    parts = format!("{parts}, {name} {}", tick_text(length));
+                }
+            }
+        }
         let interval = self.interval.map_or_else(String::new, |(lo, hi)| {
             format!(", 95 % interval {} to {}", tick_text(lo), tick_text(hi))
         });
-        format!("{label}: {}{interval}; {unit}", self.text)
+        format!("{who}: {}{parts}{interval}; {unit}", self.text)
     }
 }
 
@@ -407,7 +424,8 @@ impl Lines {
         for (i, series) in self.series.iter().enumerate().rev() {
             let color = PALETTE[i % PALETTE.len()];
             let dash = DASHES[(i / PALETTE.len()) % DASHES.len()];
-            let aside = if series.marks {
+            // On an axis of a few values marks would cover one another; elsewhere each stands where it belongs.
+            let aside = if series.marks && self.x.ticks.is_some() {
                 dodge(i, self.series.len())
             } else {
                 0.0
@@ -424,6 +442,13 @@ impl Lines {
                 canvas.line(&[(at, y.at(lo)), (at, y.at(hi))], color, 1.4)?;
                 for end in [lo, hi].into_iter().filter(|end| *end <= y_to) {
                     canvas.line(&[(at - 4.0, y.at(end)), (at + 4.0, y.at(end))], color, 1.4)?;
+                }
+            }
+            for &(at, lo, hi) in &series.across {
+                let (at, lo, hi) = (y.at(at), x.at(lo), x.at(hi));
+                canvas.line(&[(lo, at), (hi, at)], color, 1.4)?;
+                for end in [lo, hi] {
+                    canvas.line(&[(end, at - 4.0), (end, at + 4.0)], color, 1.4)?;
                 }
             }
             let entry_y = legend_y + i as f64 * LEGEND_LINE;
@@ -465,8 +490,8 @@ impl Lines {
         } else {
             series.points.len().div_ceil(MOST_SPOTS).max(1)
         };
-        let along = series.points.iter().zip(places).step_by(step);
-        for (&(x, y), &(left, top)) in along.filter(|(_, place)| place.1.is_finite()) {
+        let along = series.points.iter().zip(places).enumerate().step_by(step);
+        for (i, (&(x, y), &(left, top))) in along.filter(|(_, (_, place))| place.1.is_finite()) {
             let show = |axis: &Axis, value: f64| {
                 if axis.time {
                     show_ns(value)
@@ -474,21 +499,32 @@ impl Lines {
                     tick_text(value)
                 }
             };
-            let interval = series
-                .intervals
-                .iter()
-                .find(|interval| interval.0.total_cmp(&x).is_eq());
-            let interval = interval.map_or_else(String::new, |(_, lo, hi)| {
-                let (lo, hi) = (show(&self.y, *lo), show(&self.y, *hi));
-                format!(", 95 % interval {lo} to {hi}")
-            });
+            let ends = |axis: &Axis, intervals: &[(f64, f64, f64)], at: f64, value: f64| {
+                // Several points of a line may share an x: each has the interval around its own value.
+                let outside = |one: &(f64, f64, f64)| (one.1 - value).max(value - one.2);
+                let found = intervals
+                    .iter()
+                    .filter(|one| one.0.total_cmp(&at).is_eq())
+                    .min_by(|a, b| outside(a).total_cmp(&outside(b)));
+                found.map_or_else(String::new, |(_, lo, hi)| {
+                    let (lo, hi) = (show(axis, *lo), show(axis, *hi));
+                    format!(", 95 % interval {lo} to {hi}")
+                })
+            };
+            let plain = |axis: &Axis| axis.label.trim_end_matches(", logarithmic").to_owned();
+            let name = series
+                .names
+                .get(i)
+                .map_or_else(String::new, |name| format!(", {name}"));
             let text = format!(
-                "{}: {} {}{interval}; {} {}",
+                "{}{name}: {} {}{}; {} {}{}",
                 series.label,
                 show(&self.y, y),
-                self.y.label,
+                plain(&self.y),
+                ends(&self.y, &series.intervals, x, y),
                 show(&self.x, x),
-                self.x.label
+                plain(&self.x),
+                ends(&self.x, &series.across, y, x),
             );
             canvas.spot((left - 6.0, top - 6.0), (left + 6.0, top + 6.0), text);
         }

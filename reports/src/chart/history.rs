@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::axis::linear_ticks;
 use super::figure::{Axis, Figure, Lines, Panel, Series};
-use super::{Heading, limited, png, svg};
+use super::{Heading, limited, save_as};
 use crate::ReportError;
 use crate::history::Trend;
 
@@ -46,14 +46,14 @@ fn panel(trend: &Trend) -> Option<Panel> {
     let mut values = Series {
         label: "session".to_owned(),
         points: Vec::new(),
-        intervals: Vec::new(),
         marks: points.len() <= 120,
+        ..Series::default()
     };
     let mut levels = Series {
         label: "median between changes".to_owned(),
         points: Vec::new(),
-        intervals: Vec::new(),
         marks: false,
+        ..Series::default()
     };
     let mut bars = Vec::new();
     let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
@@ -152,13 +152,6 @@ pub fn write_history(trends: &[Trend], path: &Path) -> Result<bool, ReportError>
     let Some(figure) = figure(trends) else {
         return Ok(false);
     };
-    if path.extension().is_some_and(|ending| ending == "png") {
-        png(NAME, &figure, path)?;
-    } else {
-        std::fs::write(path, svg(NAME, &figure)?).map_err(|source| ReportError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-    }
+    save_as(NAME, &figure, path)?;
     Ok(true)
 }

@@ -1,13 +1,12 @@
 //! Where the time of prefill and decode goes, by role.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use plotters::prelude::RGBColor;
 
 use super::canvas::{GRID, PALETTE, shade};
 use super::figure::{Bar, Bars, Figure, Panel};
-use super::{Heading, png, svg};
+use super::{Heading, save_one};
 use crate::ReportError;
 use crate::units::{show_ns, three};
 
@@ -138,13 +137,7 @@ pub fn write_phases(
             "Time of the calling thread, divided into the work of all threads (their mean) and what they waited for one another. One run, no interval. Bytes are what has to be read: weights, keys and values; norms and activations stay in caches.".to_owned(),
         ],
     };
-    let path = directory.join(format!("{NAME}.svg"));
-    fs::write(&path, svg(NAME, &figure)?).map_err(|source| ReportError::Io {
-        path: path.clone(),
-        source,
-    })?;
-    png(NAME, &figure, &directory.join(format!("{NAME}.png")))?;
-    Ok(Some(path))
+    save_one(NAME, figure, directory).map(Some)
 }
 
 #[cfg(test)]

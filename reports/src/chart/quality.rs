@@ -1,18 +1,17 @@
 //! Quality of configurations against their speed and their bytes.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use trit_core::{EvalRow, RunDir, Table};
 
 use super::figure::{Axis, Figure, Lines, Panel, Series};
-use super::{Heading, in_order, limited, png, svg};
+use super::{Heading, in_order, limited, save_one};
 use crate::ReportError;
 
 /// Name of the files of the chart.
-pub(crate) const NAME: &str = "quality";
+pub(super) const NAME: &str = "quality";
 /// Its title.
-pub(crate) const TITLE: &str = "What lossy configurations cost";
+const TITLE: &str = "What lossy configurations cost";
 const MB: f64 = 1e6;
 
 /// A configuration in a panel.
@@ -117,6 +116,7 @@ fn panel(title: String, x_label: &str, points: &[Point]) -> Option<Panel> {
             .into_iter()
             .collect(),
         marks: true,
+        ..Series::default()
     });
     Some(Panel::Lines(Lines {
         title,
@@ -169,30 +169,18 @@ fn figure(heading: &Heading, rows: &[EvalRow]) -> Option<Figure> {
 /// When the rows cannot be read, or the chart cannot be written.
 pub fn write_quality(run: &RunDir) -> Result<Option<PathBuf>, ReportError> {
     let heading = Heading::new(&run.session()?, run.path());
-    write(run, &heading, &run.path().join("charts"))
+    let figure = read(run, &heading)?;
+    figure
+        .map(|figure| save_one(NAME, figure, &run.path().join("charts")))
+        .transpose()
 }
 
-/// As [`write_quality`], into `directory`.
-pub(crate) fn write(
-    run: &RunDir,
-    heading: &Heading,
-    directory: &Path,
-) -> Result<Option<PathBuf>, ReportError> {
+/// The figure of a run directory that holds an evaluation.
+pub(super) fn read(run: &RunDir, heading: &Heading) -> Result<Option<Figure>, ReportError> {
     if !run.path().join(EvalRow::FILE).is_file() {
         return Ok(None);
     }
-    let Some(figure) = figure(heading, &run.read()?) else {
-        return Ok(None);
-    };
-    let path = directory.join(format!("{NAME}.svg"));
-    let io = |source| ReportError::Io {
-        path: path.clone(),
-        source,
-    };
-    fs::create_dir_all(directory).map_err(io)?;
-    fs::write(&path, svg(NAME, &figure)?).map_err(io)?;
-    png(NAME, &figure, &directory.join(format!("{NAME}.png")))?;
-    Ok(Some(path))
+    Ok(figure(heading, &run.read()?))
 }
 
 #[cfg(test)]

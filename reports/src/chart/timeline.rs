@@ -1,19 +1,18 @@
 //! The resident set of the workers of whole models, over time.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use trit_core::{RunDir, Table, TimelineRow};
 
 use super::axis::linear_ticks;
 use super::figure::{Axis, Figure, Lines, Panel, Series};
-use super::{Drawing, Heading, drawing, in_order, limited, png, svg};
+use super::{Heading, in_order, limited, save_one};
 use crate::ReportError;
 
 /// Name of the files of the chart.
-pub(crate) const NAME: &str = "timeline";
+pub(super) const NAME: &str = "timeline";
 /// Its title.
-pub(crate) const TITLE: &str = "Resident memory over time";
+const TITLE: &str = "Resident memory over time";
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// A moment of a panel: nanoseconds since its beginning.
@@ -65,8 +64,8 @@ fn panel(cell: &str, rows: &[&TimelineRow]) -> Option<(u64, Panel)> {
         (points.len() > 1).then(|| Series {
             label: label.to_owned(),
             points,
-            intervals: Vec::new(),
             marks: false,
+            ..Series::default()
         })
     };
     let all = [
@@ -149,44 +148,18 @@ pub fn write_timeline(run: &RunDir, watched: &str) -> Result<Option<PathBuf>, Re
         session: watched.to_owned(),
         ..Heading::default()
     };
-    write(run, &heading, run.path())
+    let figure = read(run, &heading)?;
+    figure
+        .map(|figure| save_one(NAME, figure, run.path()))
+        .transpose()
 }
 
 /// The figure of a run directory; runs of earlier versions have none.
-fn read(run: &RunDir, heading: &Heading) -> Result<Option<Figure>, ReportError> {
+pub(super) fn read(run: &RunDir, heading: &Heading) -> Result<Option<Figure>, ReportError> {
     if !run.path().join(TimelineRow::FILE).is_file() {
         return Ok(None);
     }
     Ok(figure(heading, &run.read()?))
-}
-
-/// The time line of a run directory as text, where it has one.
-pub(crate) fn drawn(run: &RunDir, heading: &Heading) -> Result<Option<Drawing>, ReportError> {
-    let figure = read(run, heading)?;
-    figure
-        .map(|figure| drawing(NAME.to_owned(), &figure))
-        .transpose()
-}
-
-/// Draws the time line of a run directory, where it has one; gives the path of the SVG file.
-///
-/// # Errors
-/// When the rows cannot be read, or the chart cannot be written.
-pub(crate) fn write(
-    run: &RunDir,
-    heading: &Heading,
-    directory: &Path,
-) -> Result<Option<PathBuf>, ReportError> {
-    let Some(figure) = read(run, heading)? else {
-        return Ok(None);
-    };
-    let path = directory.join(format!("{NAME}.svg"));
-    fs::write(&path, svg(NAME, &figure)?).map_err(|source| ReportError::Io {
-        path: path.clone(),
-        source,
-    })?;
-    png(NAME, &figure, &directory.join(format!("{NAME}.png")))?;
-    Ok(Some(path))
 }
 
 #[cfg(test)]

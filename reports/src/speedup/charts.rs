@@ -2,16 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trit_core::Workload;
+use trit_core::{SummaryRow, Workload};
 
-use super::{Basis, Findings, Line};
-use crate::chart::{Axis, Bar, Bars, Figure, Lines, MOST_PANELS, Panel, Series, shade};
+use super::{Basis, Findings, Line, Roof, Roofline};
+use crate::chart::{
+    Axis, Bar, Bars, Figure, Lines, MOST_PANELS, Panel, ROOFLINE, Series, interval_of_rate, shade,
+};
 use crate::labels;
+use crate::markdown::ranked;
 use crate::record::Record;
 use crate::units::three;
 
 /// Every chart with its name.
 pub(super) fn figures(findings: &Findings<'_>, record: &Record) -> Vec<(String, Figure)> {
+    let mut figures = ratios(findings, record);
+    let roofs = roofs(&findings.roofline, record);
+    figures.extend(roofs.map(|figure| (ROOFLINE.to_owned(), figure)));
+    figures
+}
+
+/// Bars of ratios with their names.
+pub(super) fn ratios(findings: &Findings<'_>, record: &Record) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
     let mut keys: Vec<(&str, Workload)> = Vec::new();
     for line in findings.lines.iter().filter(|line| single(line)) {
@@ -45,7 +56,6 @@ pub(super) fn figures(findings: &Findings<'_>, record: &Record) -> Vec<(String, 
         let name = format!("against-{baseline}-models");
         figures.extend(bars(&here, &title, note, record).map(|figure| (name, figure)));
     }
-    figures.extend(roofs(findings, record).map(|figure| ("roofline".to_owned(), figure)));
     figures
 }
 
@@ -121,98 +131,117 @@ fn bars(lines: &[&Line<'_>], title: &str, note: &str, record: &Record) -> Option
 }
 
 /// GOPS over operations a byte, both logarithmic, under the roof of each thread count. Of several shapes the one with the most rows.
-fn roofs(findings: &Findings<'_>, record: &Record) -> Option<Figure> {
-    let rows = || findings.races.iter().flatten().copied();
-    let matrix = |cell: &trit_core::Cell| cell.rows.zip(cell.k);
+pub(super) fn roofs(roofline: &Roofline, record: &Record) -> Option<Figure> {
+    let matrix = |row: &SummaryRow| row.cell.rows.zip(row.cell.k);
+    let placed: Vec<(&SummaryRow, Roof)> = record
+        .rows
+        .iter()
+        .filter(|row| ranked(row))
+        .filter_map(|row| Some((row, roofline.of(row)?)))
+        .collect();
     let mut shapes: BTreeMap<(u64, u64), usize> = BTreeMap::new();
-    for row in rows().filter(|row| findings.roofline.of(row).is_some()) {
-        if let Some(shape) = matrix(&row.cell) {
-            *shapes.entry(shape).or_default() += 1;
-        }
+    for shape in placed.iter().filter_map(|(row, _)| matrix(row)) {
+        *shapes.entry(shape).or_default() += 1;
     }
     let (shape, _) = shapes
         .into_iter()
         .max_by_key(|(shape, count)| (*count, *shape))?;
-    let mut panels = Vec::new();
-    for threads in findings.roofline.threads() {
-        let Some((read, peak)) = findings.roofline.limits(threads) else {
-            continue;
-        };
-        let mut kernels: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-        for row in rows() {
-            if row.cell.threads != Some(threads) || matrix(&row.cell) != Some(shape) {
-                continue;
-            }
-            if let Some(roof) = findings.roofline.of(row) {
-                let points = kernels.entry(labels::subject(&row.cell)).or_default();
-                points.push((roof.intensity, roof.gops));
-            }
-        }
-        let all = || kernels.values().flatten();
-        let least = |of: fn(&(f64, f64)) -> f64| all().map(of).fold(f64::INFINITY, f64::min);
-        let most = |of: fn(&(f64, f64)) -> f64| all().map(of).fold(0.0, f64::max);
-        if kernels.is_empty() {
-            continue;
-        }
-        let ridge = peak / read;
-        let (from, to) = (
-            least(|point| point.0).min(ridge) / 2.0,
-            most(|point| point.0).max(ridge) * 2.0,
-        );
-        let mut series: Vec<Series> = kernels
-            .into_iter()
-            .map(|(kernel, mut points)| {
-                points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                Series {
-                    label: kernel.to_owned(),
-                    points,
-                    intervals: Vec::new(),
-                    marks: true,
-                }
-            })
-            .collect();
-        let best = |series: &Series| series.points.iter().map(|p| p.1).fold(0.0, f64::max);
-        series.sort_by(|a, b| {
-            best(b)
-                .total_cmp(&best(a))
-                .then_with(|| a.label.cmp(&b.label))
-        });
-        let highest = series.iter().map(best).fold(peak, f64::max);
-        let lowest = series
-            .iter()
-            .flat_map(|series| series.points.iter().map(|point| point.1))
-            .fold(from * read, f64::min);
-        panels.push(Panel::Lines(Lines {
-            title: format!("{}x{}, {}", shape.0, shape.1, labels::threads(threads)),
-            x: Axis {
-                label: "operations a byte of weights, logarithmic".to_owned(),
-                log: true,
-                time: false,
-                ticks: None,
-                from,
-                to,
-            },
-            y: Axis {
-                label: "GOPS, logarithmic".to_owned(),
-                log: true,
-                time: false,
-                ticks: None,
-                from: lowest / 1.5,
-                to: highest * 1.5,
-            },
-            series,
-            reference: Some((
-                "roof".to_owned(),
-                vec![(from, from * read), (ridge, peak), (to, peak)],
-            )),
-        }));
-    }
+    let panels: Vec<Panel> = roofline
+        .limits()
+        .filter_map(|(threads, read, peak)| {
+            let here: Vec<(&SummaryRow, Roof)> = placed
+                .iter()
+                .copied()
+                .filter(|(row, _)| row.cell.threads == Some(threads) && matrix(row) == Some(shape))
+                .collect();
+            let title = format!("{}x{}, {}", shape.0, shape.1, labels::threads(threads));
+            (!here.is_empty()).then(|| under(title, &here, read, peak))
+        })
+        .collect();
     (!panels.is_empty()).then(|| Figure {
         title: "Roofline: operations a second over operations a byte".to_owned(),
         subtitle: record.heading.line(),
         panels,
         notes: vec![
-            "Dashed: the fastest read probe times operations a byte, up to the fastest probe of 8-bit arithmetic; both are limits of the machine and not of one kernel's instruction set. A line joins one kernel at growing numbers of tokens. Marks of one place stand side by side.".to_owned(),
+            "Dashed: the fastest read probe times operations a byte, up to the fastest probe of 8-bit arithmetic where the run has one; both are limits of the machine and not of one kernel's instruction set. A line joins one kernel at growing numbers of tokens. Whiskers are 95 % intervals of the median. GOPS are billions of operations a second; a multiply and an add are two.".to_owned(),
         ],
+    })
+}
+
+/// Rows under the roof of one number of threads: bytes a nanosecond, and operations a nanosecond where they were measured.
+fn under(title: String, rows: &[(&SummaryRow, Roof)], read: f64, peak: Option<f64>) -> Panel {
+    let mut kernels: BTreeMap<&str, Vec<(&SummaryRow, Roof)>> = BTreeMap::new();
+    for &(row, roof) in rows {
+        let points = kernels.entry(labels::subject(&row.cell)).or_default();
+        points.push((row, roof));
+    }
+    let mut series: Vec<Series> = kernels
+        .into_iter()
+        .map(|(kernel, mut points)| {
+            points.sort_by(|a, b| a.1.intensity.total_cmp(&b.1.intensity));
+            let tokens = |row: &SummaryRow| match row.cell.tokens {
+                None | Some(1) => "1 token".to_owned(),
+                Some(count) => format!("{count} tokens"),
+            };
+            Series {
+                label: kernel.to_owned(),
+                points: points
+                    .iter()
+                    .map(|(_, roof)| (roof.intensity, roof.gops))
+                    .collect(),
+                intervals: points
+                    .iter()
+                    .filter_map(|(row, roof)| {
+                        let (lo, hi) = interval_of_rate(row, roof.gops)?;
+                        Some((roof.intensity, lo, hi))
+                    })
+                    .collect(),
+                names: points.iter().map(|(row, _)| tokens(row)).collect(),
+                marks: true,
+                ..Series::default()
+            }
+        })
+        .collect();
+    let best = |series: &Series| series.points.iter().map(|p| p.1).fold(0.0, f64::max);
+    series.sort_by(|a, b| {
+        best(b)
+            .total_cmp(&best(a))
+            .then_with(|| a.label.cmp(&b.label))
+    });
+    let points = || series.iter().flat_map(|series| &series.points);
+    let (mut from, mut to) = points().fold((f64::INFINITY, 0.0_f64), |(from, to), point| {
+        (from.min(point.0), to.max(point.0))
+    });
+    let mut reference = Vec::new();
+    if let Some(ridge) = peak.map(|peak| peak / read) {
+        (from, to) = (from.min(ridge) / 2.0, to.max(ridge) * 2.0);
+        reference.push((ridge, ridge * read));
+    } else {
+        (from, to) = (from / 2.0, to * 2.0);
+    }
+    reference.insert(0, (from, from * read));
+    reference.push((to, peak.unwrap_or(to * read)));
+    let highest = reference.iter().chain(points()).map(|point| point.1);
+    let highest = highest.fold(0.0, f64::max);
+    let lowest = points().map(|point| point.1).fold(from * read, f64::min);
+    let axis = |label: &str, from: f64, to: f64| Axis {
+        label: label.to_owned(),
+        log: true,
+        time: false,
+        ticks: None,
+        from,
+        to,
+    };
+    let name = if peak.is_some() {
+        "roof"
+    } else {
+        "roof of memory"
+    };
+    Panel::Lines(Lines {
+        title,
+        x: axis("operations a byte of weights, logarithmic", from, to),
+        y: axis("GOPS, logarithmic", lowest / 1.5, highest * 1.5),
+        series,
+        reference: Some((name.to_owned(), reference)),
     })
 }

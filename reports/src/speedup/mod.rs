@@ -13,6 +13,7 @@ use trit_core::{
 pub use paper::speedup_paper;
 
 use self::roof::{Roof, Roofline};
+use crate::chart::Figure;
 use crate::compare;
 use crate::compose::{Linears, Token, dense_format, paired};
 use crate::labels;
@@ -112,26 +113,61 @@ fn known(rows: &[SummaryRow]) -> Vec<String> {
     known
 }
 
+/// The charts of ratios that the report of a session has: against the first of the usual formats that was measured.
+pub(crate) fn bars_of_session(record: &Record) -> Vec<(String, Figure)> {
+    let found: Vec<&str> = BASELINES
+        .into_iter()
+        .filter(|format| has(record, format))
+        .collect();
+    let Some((first, others)) = found.split_first() else {
+        return Vec::new();
+    };
+    let findings = hold(record, &[first]);
+    let mut figures = charts::ratios(&findings, record);
+    if !others.is_empty() {
+        for (_, figure) in &mut figures {
+            figure.notes.push(format!(
+                "The report `speedup` has the same against {}.",
+                others.join(", ")
+            ));
+        }
+    }
+    figures
+}
+
+/// Rows under the roof of the machine; nothing without a read probe on as many threads as a kernel.
+pub(crate) fn roofline(record: &Record) -> Option<Figure> {
+    charts::roofs(&Roofline::new(&record.session), record)
+}
+
 /// Holds the rows of a session against baselines; without a choice against every dense format there is.
 pub(crate) fn find<'a>(
     record: &'a Record,
     chosen: &[String],
 ) -> Result<Findings<'a>, UnknownBaseline> {
-    let has = |baseline: &str| {
-        let mut rows = record.rows.iter();
-        rows.any(|row| ranked(row) && is_by(row, baseline))
-    };
-    if let Some(unknown) = chosen.iter().find(|baseline| !has(baseline)) {
+    if let Some(unknown) = chosen.iter().find(|baseline| !has(record, baseline)) {
         return Err(UnknownBaseline {
             baseline: unknown.clone(),
             known: known(&record.rows),
         });
     }
     let baselines: Vec<&str> = if chosen.is_empty() {
-        BASELINES.into_iter().filter(|name| has(name)).collect()
+        BASELINES
+            .into_iter()
+            .filter(|name| has(record, name))
+            .collect()
     } else {
         chosen.iter().map(String::as_str).collect()
     };
+    Ok(hold(record, &baselines))
+}
+
+fn has(record: &Record, baseline: &str) -> bool {
+    let mut rows = record.rows.iter();
+    rows.any(|row| ranked(row) && is_by(row, baseline))
+}
+
+fn hold<'a>(record: &'a Record, baselines: &[&str]) -> Findings<'a> {
     let speed = record
         .pairs
         .iter()
@@ -143,7 +179,7 @@ pub(crate) fn find<'a>(
     let roofline = Roofline::new(&record.session);
     let mut lines = Vec::new();
     for race in &races {
-        for baseline in &baselines {
+        for baseline in baselines {
             // A race is in the order of speed: the first is the fastest of its format.
             let Some(base) = race.iter().find(|row| is_by(row, baseline)) else {
                 continue;
@@ -155,13 +191,13 @@ pub(crate) fn find<'a>(
     }
     let linears = Linears::new(&record.rows, &record.pairs);
     for shape in shape_names().into_iter().filter_map(embedded_shape) {
-        lines.extend(tokens(&linears, shape, &baselines, &record.rows));
+        lines.extend(tokens(&linears, shape, baselines, &record.rows));
     }
-    Ok(Findings {
+    Findings {
         lines,
         races,
         roofline,
-    })
+    }
 }
 
 fn line<'a>(

@@ -50,16 +50,10 @@ impl Roofline {
         roofline
     }
 
-    /// Bandwidth and peak of 8-bit integers on a number of threads.
-    pub(crate) fn limits(&self, threads: u64) -> Option<(f64, f64)> {
-        Some((*self.read.get(&threads)?, *self.int8.get(&threads)?))
-    }
-
-    /// Thread counts with both limits.
-    pub(crate) fn threads(&self) -> Vec<u64> {
-        let mut threads: Vec<u64> = self.read.keys().copied().collect();
-        threads.retain(|count| self.int8.contains_key(count));
-        threads
+    /// Bandwidth on each number of threads, and the peak of 8-bit integers where it was measured.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (u64, f64, Option<f64>)> {
+        let limits = self.read.iter();
+        limits.map(|(threads, read)| (*threads, *read, self.int8.get(threads).copied()))
     }
 
     /// The position of a row; nothing for weights in cache, which the bandwidth of memory does not limit, and without probes.
