@@ -1,5 +1,6 @@
-//! `report.html` in a real browser: tables sort and filter, nothing is fetched, nobody complains. Without Chromium the test says so
-//! and passes, unless `TRIT_REQUIRE` names `browser`.
+//! `report.html` in a real browser: tables sort and filter, charts tell their values, nothing is fetched, nobody complains; its text can
+//! be read in light and in dark, a phone shows it without moving sideways, and it prints. Without Chromium the tests say so and pass,
+//! unless `TRIT_REQUIRE` names `browser`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
@@ -68,6 +69,95 @@ page.addEventListener("load", () => {
 });
 </script>"#;
 
+/// What a browser is told to prefer: a light page, or a dark one.
+const LIGHT: &[&str] = &["--blink-settings=preferredColorScheme=1"];
+const DARK: &[&str] = &["--blink-settings=preferredColorScheme=0"];
+/// A page that holds the report in a frame as wide as a phone, and then as a desk, and writes down what can be read of it.
+const LOOKER: &str = r#"<!doctype html><title>looker</title><pre id="seen"></pre><iframe id="page" src="report.html" width="360" height="740"></iframe>
+<script>
+const page = document.getElementById("page");
+page.addEventListener("load", () => {
+  const seen = {};
+  try {
+    const doc = page.contentDocument;
+    const view = page.contentWindow;
+    seen.dark = view.matchMedia("(prefers-color-scheme: dark)").matches;
+    const root = doc.documentElement;
+    seen.width = root.clientWidth;
+    seen.sideways = root.scrollWidth > root.clientWidth;
+
+    // Relative luminance and contrast as WCAG 2 defines them.
+    const parts = (color) => color.match(/[\d.]+/g).map(Number);
+    const light = (color) => parts(color).slice(0, 3).map((c) => c / 255)
+      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+      .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const contrast = (a, b) => {
+      const [high, low] = [light(a), light(b)].sort((x, y) => y - x);
+      return (high + 0.05) / (low + 0.05);
+    };
+    const paper = (element) => {
+      for (let at = element; at; at = at.parentElement) {
+        const color = view.getComputedStyle(at).backgroundColor;
+        if ((parts(color)[3] ?? 1) > 0) return color;
+      }
+      return "rgb(255, 255, 255)";
+    };
+    seen.texts = 0;
+    seen.least = 99;
+    seen.faint = [];
+    const judge = (element, ink, ground) => {
+      const ratio = contrast(ink, ground);
+      seen.texts += 1;
+      seen.least = Math.min(seen.least, ratio);
+      if (ratio < 4.5 && seen.faint.length < 5) seen.faint.push(`${element.textContent.trim().slice(0, 40)}: ${ink} on ${ground}`);
+    };
+    for (const element of doc.body.querySelectorAll("*:not(script)")) {
+      const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim() !== "");
+      if (!own || element.closest("svg") || element.getClientRects().length === 0) continue;
+      judge(element, view.getComputedStyle(element).color, paper(element));
+    }
+    seen.charts = [];
+    for (const svg of doc.querySelectorAll("figure svg")) {
+      const ground = view.getComputedStyle(svg.querySelector("rect:not(.spot)")).fill;
+      const texts = [...svg.querySelectorAll("text")];
+      for (const text of texts) judge(text, view.getComputedStyle(text).fill, ground);
+      // Letters may be up to a pixel wider than they were measured.
+      const box = svg.getBoundingClientRect();
+      const out = texts.filter((text) => {
+        const at = text.getBoundingClientRect();
+        return at.left < box.left - 1 || at.right > box.right + 1 || at.top < box.top - 1 || at.bottom > box.bottom + 1;
+      });
+      const spots = [...svg.querySelectorAll(".spot")];
+      seen.charts.push({
+        title: svg.querySelector("title").textContent,
+        image: svg.getAttribute("role") === "img" && svg.getAttribute("aria-labelledby").split(" ").every((id) => doc.getElementById(id)),
+        values: spots.length > 0 && spots.every((spot) => /\d/.test(spot.querySelector("title").textContent)),
+        outside: out.map((text) => text.textContent),
+      });
+    }
+
+    page.width = 1300;
+    seen.told = 0;
+    for (const figure of doc.querySelectorAll("figure")) {
+      const value = figure.querySelector("[role=status]");
+      const spots = figure.querySelectorAll(".spot");
+      const texts = [...spots].map((spot) => spot.textContent);
+      spots[0].dispatchEvent(new view.PointerEvent("pointerover", { bubbles: true }));
+      const pointed = value.textContent === texts[0];
+      const key = (name) => figure.querySelector(".scroll").dispatchEvent(new view.KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+      key("ArrowRight");
+      const next = value.textContent === texts[1 % texts.length];
+      key("ArrowLeft");
+      if (pointed && next && value.textContent === texts[0] && figure.querySelectorAll(".told").length === 1) seen.told += 1;
+    }
+    seen.reachable = [...doc.querySelectorAll("table, figure svg")].every((one) => one.closest(".scroll").tabIndex === 0);
+  } catch (error) {
+    seen.error = String(error);
+  }
+  document.getElementById("seen").textContent = JSON.stringify(seen);
+});
+</script>"#;
+
 /// The browser, or `None` with a line on stderr, or a failure where it is required.
 fn browser() -> Option<&'static str> {
     let works = |name: &&&str| {
@@ -91,26 +181,34 @@ fn browser() -> Option<&'static str> {
     found
 }
 
-/// What the reader saw, and whether the browser had anything to complain about.
-fn read(browser: &str, directory: &Path) -> (Value, String) {
-    let reader = directory.join("reader.html");
-    fs::write(&reader, READER).unwrap();
-    let output = Command::new(browser)
+/// The browser without a window, over a directory.
+fn headless(browser: &str, directory: &Path) -> Command {
+    let mut command = Command::new(browser);
+    command
         .args([
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--enable-logging=stderr",
         ])
+        .arg(format!(
+            "--user-data-dir={}",
+            directory.join("profile").display()
+        ));
+    command
+}
+
+/// What a page about the report in a directory saw, and whether the browser had anything to complain about.
+fn read(browser: &str, directory: &Path, page: &str, flags: &[&str]) -> (Value, String) {
+    let reader = directory.join("reader.html");
+    fs::write(&reader, page).unwrap();
+    let output = headless(browser, directory)
+        .args(flags)
         .args([
             "--allow-file-access-from-files",
             "--virtual-time-budget=10000",
             "--dump-dom",
         ])
-        .arg(format!(
-            "--user-data-dir={}",
-            directory.join("profile").display()
-        ))
         .arg(format!("file://{}", reader.display()))
         .output()
         .unwrap();
@@ -141,7 +239,7 @@ fn the_page_works_in_a_browser() {
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
     let page = fs::read_to_string(out.join("report.html")).unwrap();
 
-    let (seen, console) = read(browser, &out);
+    let (seen, console) = read(browser, &out, READER, &[]);
     assert_eq!(console, "", "{seen}");
     assert_eq!(seen["error"], Value::Null, "{seen}");
     assert!(seen["tables"].as_u64().unwrap() >= 2, "{seen}");
@@ -161,7 +259,95 @@ fn the_page_works_in_a_browser() {
         .replacen("</body>", "<img alt=\"\" src=\"picture.png\"></body>", 1);
     assert_ne!(page, changed);
     fs::write(broken.join("report.html"), changed).unwrap();
-    let (seen, console) = read(browser, &broken);
+    let (seen, console) = read(browser, &broken, READER, &[]);
     assert_eq!(seen["directions"], false, "{seen}");
     assert!(console.contains("Content Security Policy"), "{console}");
+}
+
+/// The page of a recorded session, made again by the program.
+fn recorded(directory: &Path) -> String {
+    for name in [
+        "session.json",
+        "cells.csv",
+        "measurements.csv",
+        "tokens.csv",
+    ] {
+        let from = common::path("reports/tests/fixtures/session").join(name);
+        fs::copy(from, directory.join(name)).unwrap();
+    }
+    let done = run([OsStr::new("report"), directory.as_ref()]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    fs::read_to_string(directory.join("report.html")).unwrap()
+}
+
+#[test]
+fn everybody_can_read_it() {
+    let Some(browser) = browser() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let page = recorded(dir.path());
+    for (dark, flags) in [(false, LIGHT), (true, DARK)] {
+        let (seen, console) = read(browser, dir.path(), LOOKER, flags);
+        assert_eq!(console, "", "{seen}");
+        assert_eq!(seen["error"], Value::Null, "{seen}");
+        assert_eq!(seen["dark"], dark, "{seen}");
+        assert_eq!(seen["faint"], Value::Array(Vec::new()), "{seen}");
+        assert!(seen["texts"].as_u64().unwrap() > 500, "{seen}");
+        assert_eq!(seen["sideways"], false, "{seen}");
+        let charts = seen["charts"].as_array().unwrap();
+        for kind in [
+            "Throughput by kernel",
+            "Speed-up with threads",
+            "Roofline",
+            "Pareto",
+            "Distribution of latency (ECDF)",
+            "Resident memory",
+        ] {
+            let title = |chart: &Value| chart["title"].as_str().unwrap().starts_with(kind);
+            assert!(charts.iter().any(title), "{kind}: {seen}");
+        }
+        for chart in charts {
+            assert_eq!(chart["image"], true, "{chart}");
+            assert_eq!(chart["values"], true, "{chart}");
+            assert_eq!(chart["outside"], Value::Array(Vec::new()), "{chart}");
+        }
+        assert_eq!(seen["told"], charts.len(), "{seen}");
+        assert_eq!(seen["reachable"], true, "{seen}");
+    }
+
+    // The same looker sees faint text, and a body that is wider than a phone.
+    let broken = dir.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    let (before, policy) = page.split_once("<meta http-equiv=").unwrap();
+    let (_, after) = policy.split_once('>').unwrap();
+    let changed = after
+        .replacen("--soft: #595959", "--soft: #aaaaaa", 1)
+        .replacen("max-width: 84rem", "width: 84rem", 1);
+    fs::write(broken.join("report.html"), format!("{before}{changed}")).unwrap();
+    let (seen, _) = read(browser, &broken, LOOKER, LIGHT);
+    assert_ne!(seen["faint"], Value::Array(Vec::new()), "{seen}");
+    assert_eq!(seen["sideways"], true, "{seen}");
+}
+
+#[test]
+fn it_prints() {
+    let Some(browser) = browser() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    recorded(dir.path());
+    let pdf = dir.path().join("report.pdf");
+    let printed = headless(browser, dir.path())
+        .arg("--no-pdf-header-footer")
+        .arg(format!("--print-to-pdf={}", pdf.display()))
+        .arg(format!(
+            "file://{}",
+            dir.path().join("report.html").display()
+        ))
+        .output()
+        .unwrap();
+    assert!(printed.status.success(), "{}", stderr(&printed));
+    let bytes = fs::read(&pdf).unwrap();
+    assert!(bytes.starts_with(b"%PDF-"));
+    // A page object has a `/Type /Page`, the list of them a `/Type /Pages`.
+    let text = String::from_utf8_lossy(&bytes);
+    let pages = text.matches("/Type /Page\n").count();
+    assert!((4..40).contains(&pages), "{pages} pages");
 }
