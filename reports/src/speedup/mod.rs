@@ -127,7 +127,7 @@ pub(crate) fn bars_of_session(record: &Record) -> Vec<(String, Figure)> {
     if !others.is_empty() {
         for (_, figure) in &mut figures {
             figure.notes.push(format!(
-                "The report `speedup` has the same against {}.",
+                "tritbench report speedup has the same against {}.",
                 others.join(", ")
             ));
         }
