@@ -83,6 +83,14 @@ pub enum EngineError {
         /// Size of the vocabulary.
         vocab: usize,
     },
+    /// A step of a batch takes one token of each sequence.
+    #[error("{tokens} tokens for {sequences} sequences; hint: a step takes one token of each")]
+    Batch {
+        /// Tokens that were given.
+        tokens: usize,
+        /// Sequences of the batch.
+        sequences: usize,
+    },
     /// More positions than the session has.
     #[error(
         "{want} positions do not fit in a session of {have}; hint: generate fewer tokens or open a longer session"

@@ -55,7 +55,7 @@ impl<'e> ExtraWork<'e> {
     pub fn new(engine: &'e Engine, share: f64, tokens: usize) -> Self {
         let config = &engine.config;
         let tokens = tokens.clamp(1, engine.ubatch);
-        let kernel = kernel(engine, tokens);
+        let kernel = engine.kernel(tokens);
         let zeros = |k| prepared_zeros(kernel, tokens, k);
         Self {
             hidden: zeros(config.hidden),
@@ -109,7 +109,7 @@ impl<'e> ExtraWork<'e> {
         threads: usize,
         own: &mut Thread,
     ) {
-        let kernel = kernel(self.engine, self.tokens);
+        let kernel = self.engine.kernel(self.tokens);
         let mine = share(
             self.first(projection.packed.rows()),
             kernel.row_step(),
@@ -130,14 +130,5 @@ impl<'e> ExtraWork<'e> {
                 out: &mut own.sums,
             });
         }
-    }
-}
-
-/// The kernel that the forward pass takes.
-fn kernel(engine: &Engine, tokens: usize) -> &dyn Kernel {
-    if tokens == 1 {
-        &*engine.gemv
-    } else {
-        &*engine.gemm
     }
 }

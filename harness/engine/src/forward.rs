@@ -10,16 +10,19 @@ use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
 use trit_measure::{Clock, ColumnsMut, MonotonicClock, columns, share};
 use trit_ops::{Attention, Floats};
 
+use crate::batch::{Batch, Rope, Sequence};
 use crate::file::{Activation, Config};
-use crate::kv::{KvCache, KvRows};
+use crate::kv::KvRows;
 use crate::model::Engine;
 use crate::options::ActivationType;
 use crate::profile::Role;
-use crate::session::Session;
 use crate::weights::Projection;
 
 /// Outputs of one tile: 256 KiB of int32, a share of any L2 that leaves room for the weights and activations of the tile.
 const TILE_OUTPUTS: usize = 64 * 1024;
+
+/// Rows of the head that are multiplied with all tokens before the next ones are read: they stay in L2.
+const HEAD_ROWS: usize = 64;
 
 /// Shares are computed from the length of what they split.
 const COVERED: &str = "the shares cover the buffer";
@@ -63,7 +66,7 @@ struct Inputs {
     floats: Vec<f32>,
 }
 
-/// The buffers of a chunk of up to `tokens` tokens.
+/// The buffers of a chunk of up to `tokens` tokens, and of the logits of up to `heads` of them.
 pub(crate) struct Buffers {
     /// The residual stream.
     x: Vec<f32>,
@@ -72,7 +75,7 @@ pub(crate) struct Buffers {
     qkv: Vec<f32>,
     /// What attention returns.
     attended: Vec<f32>,
-    /// The last norm, before the head.
+    /// The last norm, before the head: a row for each sequence.
     normed: Vec<f32>,
     /// Gate and up of a token, side by side.
     ffn: Vec<f32>,
@@ -90,26 +93,29 @@ fn tile_rows(tokens: usize, step: usize) -> usize {
 
 impl Buffers {
     /// Bytes of the buffers.
-    pub(crate) fn bytes(engine: &Engine, tokens: usize, positions: usize) -> u64 {
+    pub(crate) fn bytes(engine: &Engine, tokens: usize, heads: usize, positions: usize) -> u64 {
         let config = &engine.config;
         let widest = config.hidden.max(config.ffn);
-        let floats = tokens * (2 * config.hidden + qkv_width(config) + 2 * config.ffn + 1);
-        let prepared = |kernel: &dyn Kernel| {
-            tokens.div_ceil(kernel.token_step()) * kernel.prepared_group_bytes(widest)
-        };
-        let thread = 4 * (2 * TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest);
+        let floats = 2 * config.hidden + qkv_width(config) + 2 * config.ffn + 1;
         let unquantized = match engine.activations {
             ActivationType::I8 => 0,
-            ActivationType::F32 => 4 * tokens * widest,
+            ActivationType::F32 => 4 * widest,
         };
-        (4 * floats
-            + tokens * widest
-            + unquantized
-            + prepared(&*engine.gemv).max(prepared(&*engine.gemm))
-            + engine.team.threads() * thread) as u64
+        let prepared = |kernel: &dyn Kernel| {
+            let groups = tokens.div_ceil(kernel.token_step());
+            groups.saturating_mul(kernel.prepared_group_bytes(widest))
+        };
+        let thread = 2 * TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest;
+        let parts = [
+            tokens.saturating_mul(4 * floats + widest + unquantized),
+            heads.saturating_mul(4 * config.hidden),
+            prepared(&*engine.gemv).max(prepared(&*engine.gemm)),
+            engine.team.threads() * 4 * thread,
+        ];
+        parts.into_iter().fold(0, usize::saturating_add) as u64
     }
 
-    pub(crate) fn new(engine: &Engine, tokens: usize, positions: usize) -> Self {
+    pub(crate) fn new(engine: &Engine, tokens: usize, heads: usize, positions: usize) -> Self {
         let config = &engine.config;
         let widest = config.hidden.max(config.ffn);
         let scratch = || Scratch {
@@ -133,7 +139,7 @@ impl Buffers {
             },
             qkv: vec![0.0; tokens * qkv_width(config)],
             attended: vec![0.0; tokens * config.heads * config.head_dim],
-            normed: vec![0.0; config.hidden],
+            normed: vec![0.0; heads * config.hidden],
             ffn: vec![0.0; tokens * 2 * config.ffn],
             scratch: std::iter::repeat_with(scratch)
                 .take(engine.team.threads())
@@ -146,31 +152,45 @@ impl Buffers {
         worked(&mut self.scratch)
     }
 
-    /// Logits of token `token` of the chunk: final norm, then the head, its rows split between the threads.
-    pub(crate) fn head(&mut self, engine: &Engine, token: usize, logits: &mut [f32], timed: bool) {
+    /// Logits of the tokens `tokens` of the chunk, a row each: final norm, then the head, its rows split between the threads.
+    pub(crate) fn head(
+        &mut self,
+        engine: &Engine,
+        tokens: Range<usize>,
+        logits: &mut [f32],
+        timed: bool,
+    ) {
         let (config, weights, ops) = (&engine.config, &engine.weights, engine.ops);
         let hidden = config.hidden;
-        let normed = &mut self.normed;
-        let x = &self.x[token * hidden..(token + 1) * hidden];
-        ops.rms_norm(x, &weights.final_norm, config.rms_eps, normed);
+        let count = tokens.len();
+        let normed = &mut self.normed[..count * hidden];
+        let x = &self.x[tokens.start * hidden..tokens.end * hidden];
+        let rows = x.chunks_exact(hidden).zip(normed.chunks_exact_mut(hidden));
+        for (x, normed) in rows {
+            ops.rms_norm(x, &weights.final_norm, config.rms_eps, normed);
+        }
         let normed = &*normed;
-        let threads = engine.team.threads();
-        let mut rest = logits;
-        let scratch = self.scratch.iter_mut().enumerate();
-        let mut parts: Parts<(Range<usize>, &mut [f32], &mut Scratch)> = scratch
-            .map(|(thread, scratch)| {
-                let rows = share(config.vocab, 16, thread, threads);
-                let part = rest.split_off_mut(..rows.len()).expect(COVERED);
-                (rows, part, scratch)
-            })
-            .collect();
-        engine
-            .team
-            .run_parts(&mut parts, |_, (rows, out, scratch)| {
-                let start = begun(timed);
-                weights.head.dot(ops, rows.clone(), normed, out);
-                scratch.worked_since(start);
-            });
+        let outputs = split(logits, count, 16, engine.team.threads());
+        let mut parts: Parts<_> = outputs.into_iter().zip(&mut self.scratch).collect();
+        engine.team.run_parts(&mut parts, |_, (out, scratch)| {
+            let start = begun(timed);
+            let mine = out.range();
+            // A piece of the head is read from memory for the first token, and from the cache for the others.
+            let piece = if count == 1 {
+                mine.len().max(1)
+            } else {
+                HEAD_ROWS
+            };
+            for first in mine.clone().step_by(piece) {
+                let rows = first..(first + piece).min(mine.end);
+                let at = first - mine.start;
+                for (token, normed) in normed.chunks_exact(hidden).enumerate() {
+                    let out = &mut out.row_mut(token)[at..at + rows.len()];
+                    weights.head.dot(ops, rows.clone(), normed, out);
+                }
+            }
+            scratch.worked_since(start);
+        });
     }
 }
 
@@ -425,18 +445,16 @@ fn split(out: &mut [f32], tokens: usize, step: usize, threads: usize) -> Parts<O
     }
 }
 
-impl Session<'_> {
-    /// Puts `tokens`, at the positions from `first` on, through all blocks. Their residual streams stay in the buffers.
-    pub(crate) fn forward(&mut self, tokens: &[u32], first: usize) {
+impl Batch<'_> {
+    /// Puts `tokens` through all blocks: the next ones of a sequence, or one of each of several. Their residual streams stay in
+    /// the buffers, and the positions are as before.
+    pub(crate) fn forward(&mut self, sequences: Range<usize>, tokens: &[u32]) {
         let engine = self.engine;
         let config = &engine.config;
         let (hidden, ffn, count) = (config.hidden, config.ffn, tokens.len());
         let heads_width = config.heads * config.head_dim;
-        let kernel = if count == 1 {
-            &*engine.gemv
-        } else {
-            &*engine.gemm
-        };
+        let kernel = engine.kernel(count);
+        let sequences = &mut self.sequences[sequences];
         let timed = self.laps.running();
         let input = |k| Input {
             engine,
@@ -480,24 +498,14 @@ impl Session<'_> {
             );
             laps.end(index, Role::Qkv, threads, worked(scratch));
 
-            rotate(engine, &self.rope, qkv, first);
-            self.cache.store(
-                engine,
-                index,
-                first,
-                KvRows {
-                    rows: qkv,
-                    width: qkv_width(config),
-                    keys: heads_width,
-                },
-            );
+            rotate(engine, &self.rope, sequences, qkv);
+            store(engine, index, sequences, qkv);
             laps.end(index, Role::Rope, if count == 1 { threads } else { 1 }, 0);
             let place = Place {
                 layer: index,
-                first,
                 timed,
             };
-            attend(engine, &self.cache, place, qkv, attended, scratch);
+            attend(engine, sequences, place, qkv, attended, scratch);
             laps.end(index, Role::Attention, threads, worked(scratch));
 
             let call = input(heads_width);
@@ -532,8 +540,16 @@ impl Session<'_> {
     }
 }
 
+/// Sequence and position of a row of a chunk, which is a piece of one sequence or a token of each of several.
+fn place(sequences: &[Sequence], row: usize) -> (&Sequence, usize) {
+    match sequences {
+        [one] => (one, one.position + row),
+        several => (&several[row], several[row].position),
+    }
+}
+
 /// Rotates queries and keys of every token to its position.
-fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: usize) {
+fn rotate(engine: &Engine, rope: &Rope, sequences: &[Sequence], qkv: &mut [f32]) {
     let config = &engine.config;
     let width = qkv_width(config);
     let rotated = config.heads * config.head_dim + config.kv_width();
@@ -541,12 +557,13 @@ fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: 
     let tokens = qkv.len() / width;
     let work = |qkv: &mut [f32], first: usize| {
         for (token, row) in qkv.chunks_exact_mut(width).enumerate() {
-            let (cos, sin) = rope.at(first + token);
+            let (_, position) = place(sequences, first + token);
+            let (cos, sin) = rope.at(position);
             engine.ops.rope(&mut row[..rotated], cos, sin);
         }
     };
     if tokens == 1 {
-        work(qkv, first);
+        work(qkv, 0);
         return;
     }
     let mut rest = qkv;
@@ -554,7 +571,7 @@ fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: 
         .map(|thread| {
             let mine = share(tokens, 1, thread, threads);
             (
-                first + mine.start,
+                mine.start,
                 rest.split_off_mut(..mine.len() * width).expect(COVERED),
             )
         })
@@ -564,12 +581,29 @@ fn rotate(engine: &Engine, rope: &crate::session::Rope, qkv: &mut [f32], first: 
         .run_parts(&mut parts, |_, (first, qkv)| work(qkv, *first));
 }
 
+/// Stores keys and values of every token in the cache of its sequence.
+fn store(engine: &Engine, layer: usize, sequences: &mut [Sequence], qkv: &[f32]) {
+    let config = &engine.config;
+    let width = qkv_width(config);
+    let new = |rows| KvRows {
+        rows,
+        width,
+        keys: config.heads * config.head_dim,
+    };
+    if let [one] = sequences {
+        one.cache.store(engine, layer, one.position, new(qkv));
+        return;
+    }
+    for (sequence, row) in sequences.iter_mut().zip(qkv.chunks_exact(width)) {
+        let position = sequence.position;
+        sequence.cache.store(engine, layer, position, new(row));
+    }
+}
+
 /// Which part of a forward pass a region belongs to.
 #[derive(Clone, Copy)]
 struct Place {
     layer: usize,
-    /// Position of the first token.
-    first: usize,
     timed: bool,
 }
 
@@ -581,21 +615,17 @@ enum Pieces<'a> {
     Dealt(Vec<(usize, &'a mut [f32])>),
 }
 
-/// Causal attention: every pair of token and key head is one piece of work. Those of several tokens are dealt out in turn,
+/// Causal attention, each token over the cache of its sequence: every pair of token and key head is one piece of work. Those of several tokens are dealt out in turn,
 /// so that early tokens, which see less, are spread over all threads.
 fn attend(
     engine: &Engine,
-    cache: &KvCache,
-    place: Place,
+    sequences: &[Sequence],
+    call: Place,
     qkv: &[f32],
     out: &mut [f32],
     scratch: &mut [Scratch],
 ) {
-    let Place {
-        layer,
-        first,
-        timed,
-    } = place;
+    let Place { layer, timed } = call;
     let config = &engine.config;
     let (dim, kv_heads) = (config.head_dim, config.kv_heads);
     let group = config.heads / kv_heads * dim;
@@ -623,7 +653,8 @@ fn attend(
     }
     let work = |piece: usize, out: &mut [f32], scores: &mut [f32]| {
         let (token, head) = (piece / kv_heads, piece % kv_heads);
-        let positions = first + token + 1;
+        let (sequence, position) = place(sequences, token);
+        let (cache, positions) = (&sequence.cache, position + 1);
         let call = Attention {
             queries: &qkv[token * width + head * group..][..group],
             keys: cache.read(layer, false, head, positions),

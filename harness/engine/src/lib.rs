@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod batch;
 pub mod chat;
 pub mod convert;
 mod error;
@@ -31,6 +32,7 @@ pub mod synth;
 mod tokenizer;
 mod weights;
 
+pub use batch::Batch;
 pub use error::EngineError;
 pub use extra::ExtraWork;
 pub use generate::{Generated, Generation, generate};

@@ -7,6 +7,7 @@ use trit_kernels::Situation;
 use trit_measure::Team;
 use trit_ops::Ops;
 
+use crate::batch::Batch;
 use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
@@ -176,8 +177,20 @@ impl Engine {
     /// at the layout's bits a weight, at most 2, the head, the keys and values of all positions, and one row of the
     /// embedding. Padding, prefetches and activations do not count.
     pub fn bytes_per_token(&self, position: usize) -> u64 {
-        let roles = Role::ALL.into_iter();
-        roles.map(|role| self.role_bytes(role, position)).sum()
+        self.bytes_per_step(1, position)
+    }
+
+    /// The same of one step of `sequences` sequences, each at `position`: weights are read once for all of them, keys, values and
+    /// rows of the embedding once for each.
+    pub fn bytes_per_step(&self, sequences: usize, position: usize) -> u64 {
+        let roles = Role::ALL.into_iter().map(|role| {
+            let times = match role {
+                Role::Embedding | Role::Attention => sequences as u64,
+                _ => 1,
+            };
+            times * self.role_bytes(role, position)
+        });
+        roles.sum()
     }
 
     /// The part of [`Self::bytes_per_token`] that one role reads.
@@ -223,6 +236,23 @@ impl Engine {
     /// When the model's context is shorter, or the cache does not fit in memory.
     pub fn session(&self, positions: usize) -> Result<Session<'_>, EngineError> {
         Session::new(self, positions)
+    }
+
+    /// Opens `sequences` sequences that are decoded together, each with room for `positions` tokens.
+    ///
+    /// # Errors
+    /// As [`Self::session`], and when there would be no sequence.
+    pub fn batch(&self, sequences: usize, positions: usize) -> Result<Batch<'_>, EngineError> {
+        Batch::new(self, sequences, positions)
+    }
+
+    /// The kernel of a call of `tokens` tokens.
+    pub(crate) fn kernel(&self, tokens: usize) -> &dyn Kernel {
+        if tokens < self.gemm.info().min_tokens.max(2) {
+            &*self.gemv
+        } else {
+            &*self.gemm
+        }
     }
 }
 
