@@ -19,8 +19,8 @@ use crate::out::{Out, say};
                   history. Rows are cells, or the values of --row; columns are the values of --col; every other key has to be equal, \
                   and a key that is averaged away is told. Ratios are against the first column. Sources were not measured in turns, \
                   so drift between them is part of every ratio: use `ab` to judge a change.\n\n\
-                  Keys: run machine host kernel workload model rows k tokens threads cache head kv prompt_tokens gen_tokens depth \
-                  batch ubatch layout weight_bits isa subject shape.",
+                  Keys: run machine host kernel workload model rows k tokens threads cache head kv prompt prompt_tokens gen_tokens \
+                  depth batch ubatch layout weight_bits isa subject shape.",
     after_help = "Examples:
   tritbench compare before after
   tritbench compare before after --filter workload=decode --measure tokens_per_s

@@ -10,9 +10,11 @@ pub mod columns;
 mod duration;
 mod energy;
 mod field;
+mod generate;
 mod limits;
 mod plan;
 mod program;
+mod prompts;
 mod rows;
 mod run_dir;
 mod session;
@@ -30,11 +32,13 @@ pub use columns::{Column, Columns};
 pub use duration::{DurationError, parse_duration, show_duration};
 pub use energy::{EnergyFacts, EnergyMode, EnergyPlan, EnergySettings, IdlePower, MeterChoice};
 pub use field::{Field, FieldError};
+pub use generate::{Generate, ModelOptions, ModelRequest, ModelTest};
 pub use limits::{
     ALLOWED_SLOWDOWN_PERCENT, Budget, CellLimits, Limits, MIN_EFFECT_PERCENT, Observed, Violation,
 };
 pub use plan::{NOT_MEASURED, Plan, PlannedCell, PlannedPair, Rng, Station, UNFINISHED, is_final};
 pub use program::{Program, ProgramCheck, ProgramOutput, ProgramTask};
+pub use prompts::{BYTES_A_TOKEN, embedded_prompt, prompt_estimate, prompt_names};
 pub use rows::{
     Cell, ChunkRow, EnergyRow, EnergyWindow, EvalRow, Measurement, PairQuantity, PairRow, PowerRow,
     RequestRow, RequestStatus, Results, Side, Status, SummaryRow, TimelineRow, TokenRow, Workload,
@@ -44,8 +48,6 @@ pub use session::{Build, Comparison, Probe, SCHEMA, Session};
 pub use shapes::{
     BUILTIN_MODELS, Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape,
 };
-pub use suite::{
-    Generate, Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount,
-};
+pub use suite::{Micro, Pair, PairSubject, Selector, ShapeRef, Suite, SuiteError, ThreadCount};
 pub use suites::{embedded_suite, suite_names};
 pub use task::{Choices, Task, embedded_task, task_names};

@@ -7,14 +7,15 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::energy::{EnergySettings, EnergyText, RunText};
+use crate::generate::Generate;
 use crate::program::Program;
-use crate::shapes::{BUILTIN_MODELS, ModelShape, embedded_shape, shape_names, synthetic_shape};
+use crate::shapes::{ModelShape, embedded_shape, shape_names};
 use crate::{Workload, duration::parse_duration};
 
 /// Largest dimension of a matrix that a suite may name: the kernels' own bound for K.
 const MAX_DIMENSION: u64 = 262_144;
 /// Largest number of tokens, positions or threads that a suite may name.
-const MAX_COUNT: u64 = 1 << 20;
+pub(crate) const MAX_COUNT: u64 = 1 << 20;
 
 /// Why a suite, or another TOML file of its kind (shapes, limits), cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -312,40 +313,6 @@ pub struct Micro {
     pub threads: Vec<ThreadCount>,
 }
 
-/// Cells of whole models.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Generate {
-    /// `prefill`, `decode`.
-    pub workloads: Vec<Workload>,
-    /// `synth:<shape>`, `builtin:<name>`, or the path of a model.
-    pub models: Vec<String>,
-    /// Kernels, in order; a selector that starts with `!` removes.
-    #[serde(default = "best")]
-    pub kernels: Vec<Selector>,
-    /// Thread counts.
-    #[serde(default = "all_threads")]
-    pub threads: Vec<ThreadCount>,
-    /// Tokens of the prompt of a prefill cell.
-    #[serde(default = "prompt_tokens")]
-    pub prompt_tokens: u64,
-    /// Tokens generated in one request of a decode cell.
-    #[serde(default = "gen_tokens")]
-    pub gen_tokens: u64,
-    /// Tokens already in the KV cache when timing starts.
-    #[serde(default)]
-    pub depth: u64,
-    /// Type of the KV cache: one of [`Generate::KVS`].
-    #[serde(default = "f16")]
-    pub kv: String,
-    /// Type of the output head: one of [`Generate::HEADS`].
-    #[serde(default = "f16")]
-    pub head: String,
-    /// Tokens of one prefill chunk.
-    #[serde(default = "ubatch")]
-    pub ubatch: u64,
-}
-
 /// Two subjects, or a subject and its probe, measured in ABBA slices.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -369,9 +336,6 @@ pub struct Pair {
 fn available() -> Vec<Selector> {
     vec![Selector::Available]
 }
-fn best() -> Vec<Selector> {
-    vec![Selector::Best(1)]
-}
 fn one() -> Vec<u64> {
     vec![1]
 }
@@ -384,13 +348,6 @@ pub(crate) fn prompt_tokens() -> u64 {
 pub(crate) fn gen_tokens() -> u64 {
     128
 }
-fn ubatch() -> u64 {
-    512
-}
-fn f16() -> String {
-    "f16".to_owned()
-}
-
 /// The head of a suite.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -551,7 +508,11 @@ fn words(workloads: &[Workload]) -> String {
         .join(" ")
 }
 
-fn check_workloads(key: &'static str, got: &[Workload], allowed: &[Workload]) -> Result<(), Fault> {
+pub(crate) fn check_workloads(
+    key: &'static str,
+    got: &[Workload],
+    allowed: &[Workload],
+) -> Result<(), Fault> {
     if got.is_empty() {
         return Err((key, format!("is empty; hint: some of {}", words(allowed))));
     }
@@ -611,78 +572,6 @@ impl Micro {
                 "shapes",
                 "is missing; hint: shapes = [\"2560x2560\"], or a model such as \"2b4t\"".into(),
             ));
-        }
-        Ok(())
-    }
-}
-
-impl Generate {
-    /// What the `workloads` of this section may be.
-    pub const WORKLOADS: [Workload; 2] = [Workload::Prefill, Workload::Decode];
-    /// Types of the KV cache.
-    pub const KVS: [&'static str; 3] = ["f16", "f32", "i8"];
-    /// Types of the output head.
-    pub const HEADS: [&'static str; 5] = ["f16", "f32", "i8", "q6_k", "q4_0"];
-
-    fn check(&self) -> Result<(), Fault> {
-        check_workloads("workloads", &self.workloads, &Self::WORKLOADS)?;
-        check_filled("models", &self.models)?;
-        check_filled("kernels", &self.kernels)?;
-        check_filled("threads", &self.threads)?;
-        for model in &self.models {
-            if model.is_empty() {
-                return Err(("models", "has an empty name".into()));
-            }
-            // The smallest shape of all is for tests, and no model was published with it.
-            if model.starts_with("synth:")
-                && model != "synth:tiny"
-                && synthetic_shape(model).is_none()
-            {
-                return Err((
-                    "models",
-                    format!(
-                        "unknown shape in `{model}`; hint: one of {}",
-                        shape_names().join(" ")
-                    ),
-                ));
-            }
-        }
-        for model in self
-            .models
-            .iter()
-            .filter(|model| model.starts_with("builtin:"))
-        {
-            if !BUILTIN_MODELS.contains(&model.as_str()) {
-                return Err((
-                    "models",
-                    format!(
-                        "no built-in model `{model}`; hint: one of {}",
-                        BUILTIN_MODELS.join(" ")
-                    ),
-                ));
-            }
-        }
-        let types: [(_, _, &[&str]); 2] = [
-            ("kv", &self.kv, &Self::KVS),
-            ("head", &self.head, &Self::HEADS),
-        ];
-        for (key, value, known) in types {
-            if !known.contains(&value.as_str()) {
-                let known = known.join(", ");
-                return Err((key, format!("`{value}` is not one of {known}")));
-            }
-        }
-        check_counts("prompt_tokens", &[self.prompt_tokens])?;
-        check_counts("gen_tokens", &[self.gen_tokens])?;
-        if self.gen_tokens < 2 && self.workloads.contains(&Workload::Decode) {
-            return Err((
-                "gen_tokens",
-                "is 1, and the first token belongs to the prompt; hint: 2 or more".into(),
-            ));
-        }
-        check_counts("ubatch", &[self.ubatch])?;
-        if self.depth > MAX_COUNT {
-            return Err(("depth", format!("{} is above {MAX_COUNT}", self.depth)));
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ const SUITES: &[(&str, &str)] = &[
         include_str!("../../../suites/claims-run.toml"),
     ),
     ("gate", include_str!("../../../suites/gate.toml")),
+    ("batch", include_str!("../../../suites/batch.toml")),
+    ("levels", include_str!("../../../suites/levels.toml")),
     ("mobile", include_str!("../../../suites/mobile.toml")),
     ("edge", include_str!("../../../suites/edge.toml")),
     ("server", include_str!("../../../suites/server.toml")),

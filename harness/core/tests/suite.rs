@@ -43,8 +43,9 @@ threads = [2]
 prompt_tokens = 5
 gen_tokens = 6
 depth = 7
+batch = [1, 32]
 kv = "f32"
-head = "f32"
+head = ["f32", "i8"]
 ubatch = 8
 [[pair]]
 workload = "gemv-warm"
@@ -87,16 +88,17 @@ shapes = ["8x16"]
     assert_eq!(generate.kernels, [Selector::Best(1)]);
     assert_eq!(
         (
-            generate.prompt_tokens,
-            generate.gen_tokens,
-            generate.depth,
-            generate.ubatch
+            &generate.prompt_tokens[..],
+            &generate.gen_tokens[..],
+            &generate.depth[..],
+            &generate.ubatch[..],
+            &generate.batch[..],
         ),
-        (5, 6, 7, 8)
+        (&[5][..], &[6][..], &[7][..], &[8][..], &[1, 32][..])
     );
     assert_eq!(
-        (generate.kv.as_str(), generate.head.as_str()),
-        ("f32", "f32")
+        (generate.kv.join(" "), generate.head.join(" ")),
+        ("f32".to_owned(), "f32 i8".to_owned())
     );
     assert_eq!(suite.pair[0].against, PairSubject::Read);
     assert_eq!(suite.pair[0].threads, [ThreadCount::All]);
@@ -226,6 +228,54 @@ fn a_mistake_is_named_with_its_place() {
         (
             "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nubatch = 0\n",
             "generate[0].ubatch: 0",
+        ),
+        (
+            "[[generate]]\nmodels = [\"m\"]\n",
+            "generate[0].workloads: is empty",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nbatch = [1, 33]\n",
+            "generate[0].batch: 33 is not in 1..=32",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nbatch = []\n",
+            "generate[0].batch: is empty",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nbatch = \"all\"\n",
+            "expected a whole number from 0, or a list of them",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\ndepth = -1\n",
+            "expected a whole number from 0, or a list of them",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nkv = 8\n",
+            "expected a text, or a list of texts",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nprompts = [\"tea\"]\n",
+            "generate[0].prompts: no prompt `tea`; hint: one of renewable-energy",
+        ),
+        (
+            "[[generate]]\nmodels = [\"m\"]\ntests = [\"pp\"]\n",
+            "`pp` is no test; hint: pp512",
+        ),
+        (
+            "[[generate]]\nmodels = [\"m\"]\ntests = [\"tg1\"]\n",
+            "generate[0].tests: is 1",
+        ),
+        (
+            "[[generate]]\nmodels = [\"m\"]\ntests = [\"pp0\"]\n",
+            "generate[0].tests: 0 is not in",
+        ),
+        (
+            "[[generate]]\nmodels = [\"m\"]\ntests = [\"pp1 @ d9999999\"]\n",
+            "generate[0].tests: 9999999 is above",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\ntests = [\"pp1\"]\n",
+            "generate[0].tests: stand beside",
         ),
         (
             "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\ndepth = 99999999\n",

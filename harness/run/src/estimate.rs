@@ -87,15 +87,21 @@ impl Estimate {
         (own + reference + 6.0 * call) as u64 + START_NS / 4
     }
 
-    /// Loading a model, and the check of four tokens.
-    pub(crate) fn engine_setup_ns(self, weights: u64, head: u64) -> u64 {
+    /// Loading a model, the check of four tokens, and that of sequences which are decoded together.
+    pub(crate) fn engine_setup_ns(self, weights: u64, head: u64, batch: u64) -> u64 {
         // Half of it: prefill and decode share the worker.
         let load = f64::midpoint(weights as f64 * 0.6, head as f64 * 2.0);
         let check = 4.0 * (weights as f64 * self.gemv_ns + head as f64 * HEAD_NS) / 2.0;
+        // Each sequence by itself, and all of them together.
+        let check = if batch > 1 {
+            check * 3.0 * batch as f64
+        } else {
+            check
+        };
         (load + check) as u64 + START_NS
     }
 
-    /// One request: a prompt, then tokens one by one.
+    /// One request of each sequence: a prompt, then tokens one by one, those of all sequences together.
     pub(crate) fn engine_visit_ns(
         self,
         weights: u64,
@@ -103,11 +109,13 @@ impl Estimate {
         threads: usize,
         prompt_tokens: u64,
         gen_tokens: u64,
+        batch: u64,
     ) -> u64 {
-        let threads = threads.max(1) as f64;
+        let (threads, batch) = (threads.max(1) as f64, batch.max(1) as f64);
         let (weights, head) = (weights as f64, head as f64 * HEAD_NS);
-        let prefill = weights * prompt_tokens as f64 * self.gemm_ns + head;
-        let decode = gen_tokens as f64 * (weights * self.gemv_ns + head);
+        let prefill = batch * (weights * prompt_tokens as f64 * self.gemm_ns + head);
+        let step = weights * self.gemv_ns.max(batch * self.gemm_ns) + batch * head;
+        let decode = gen_tokens as f64 * step;
         ((prefill + decode) * 1.15 / threads) as u64 + AROUND_NS
     }
 }
@@ -116,6 +124,12 @@ impl Estimate {
 pub(crate) fn model_memory(shape: &ModelShape, weight_bits: f64) -> u64 {
     let linears = shape.linear_weights() as f64 * weight_bits / 8.0;
     (linears * 1.1) as u64 + 2 * shape.embedding_weights() + (256 << 20)
+}
+
+/// Keys and values of `positions` positions of one sequence, in the largest type there is.
+pub(crate) fn kv_memory(shape: &ModelShape, positions: u64) -> u64 {
+    let width = shape.hidden / shape.heads.max(1) * shape.kv_heads;
+    (2 * 4 * shape.layers * width).saturating_mul(positions)
 }
 
 #[cfg(test)]
@@ -133,8 +147,8 @@ mod tests {
         // A visit is never shorter than its slice.
         assert!(visit(16, 1, 1) > SLICE_NS);
         assert!(
-            estimate.engine_visit_ns(1 << 30, 1 << 28, 2, 64, 16)
-                > estimate.engine_visit_ns(1 << 30, 1 << 28, 2, 64, 0)
+            estimate.engine_visit_ns(1 << 30, 1 << 28, 2, 64, 16, 1)
+                > estimate.engine_visit_ns(1 << 30, 1 << 28, 2, 64, 0, 1)
         );
     }
 

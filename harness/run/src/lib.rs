@@ -8,6 +8,7 @@
 mod ab;
 mod budget;
 mod energy_plan;
+mod engine_plan;
 mod estimate;
 pub mod eval;
 mod execute;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use trit_core::{
     Cell, EnergyMode, Generate, MeterChoice, Micro, NOT_MEASURED, Pair, PairSubject, Plan,
     PlannedCell, PlannedPair, Program, Selector, Station, Status, Suite, ThreadCount, Workload,
-    synthetic_shape,
 };
 
 use crate::budget::divide;
 use crate::energy_plan::choose;
-use crate::estimate::{Estimate, model_memory};
+use crate::engine_plan::{EngineWork, engine_cell};
+use crate::estimate::Estimate;
 use crate::execute::bench_key;
 use crate::program_plan::program_cell;
 use crate::protocol::KernelFacts;
@@ -83,7 +83,7 @@ pub enum PlanError {
 }
 
 impl PlanContext {
-    fn facts(&self, id: &str) -> Option<&KernelFacts> {
+    pub(crate) fn facts(&self, id: &str) -> Option<&KernelFacts> {
         self.kernels.iter().find(|facts| facts.id == id)
     }
 
@@ -401,100 +401,32 @@ impl Builder<'_> {
         };
         let threads = self.context.thread_counts(&entry.threads)?;
         let kernels = self.context.select(&entry.kernels)?;
+        let requests = entry.requests();
         for model in models {
             for kernel in &kernels {
                 if self.context.facts(kernel).is_some_and(|facts| facts.dense) {
                     continue;
                 }
                 for threads in threads.iter().copied() {
-                    for workload in entry.workloads.iter().copied() {
-                        let planned = self.engine_cell(entry, model, kernel, threads, workload);
-                        if self.wanted(&planned.cell.cell) {
-                            self.add(planned);
+                    for options in entry.options() {
+                        for request in &requests {
+                            let work = EngineWork {
+                                model,
+                                kernel,
+                                threads,
+                                options,
+                                request,
+                            };
+                            let planned = engine_cell(self.context, &work);
+                            if self.wanted(&planned.cell.cell) {
+                                self.add(planned);
+                            }
                         }
                     }
                 }
             }
         }
         Ok(())
-    }
-
-    fn engine_cell(
-        &self,
-        entry: &Generate,
-        model: &str,
-        kernel: &str,
-        threads: usize,
-        workload: Workload,
-    ) -> PlannedCell {
-        let decode = workload == Workload::Decode;
-        let mut parts = vec![
-            format!("engine:{kernel}"),
-            workload.to_string(),
-            model.to_owned(),
-            format!("p{}", entry.prompt_tokens),
-        ];
-        // What differs from the usual is part of the id.
-        let unusual = [
-            (decode, format!("g{}", entry.gen_tokens)),
-            (entry.depth > 0, format!("d{}", entry.depth)),
-            (entry.kv != "f16", format!("kv-{}", entry.kv)),
-            (entry.head != "f16", format!("head-{}", entry.head)),
-            (entry.ubatch != 512, format!("u{}", entry.ubatch)),
-        ];
-        parts.extend(
-            unusual
-                .into_iter()
-                .filter(|(is, _)| *is)
-                .map(|(_, part)| part),
-        );
-        parts.push(format!("t{threads}"));
-        let id = parts.join("/");
-        let facts = self.context.facts(kernel);
-        let shape = synthetic_shape(model);
-        let file_bytes = self.context.model_bytes.get(model).copied();
-        let estimate = self.estimate(kernel);
-        let (weights, head) = match (&shape, file_bytes) {
-            (Some(shape), _) => (shape.linear_weights(), shape.embedding_weights()),
-            // A file is mostly two-bit weights.
-            (None, Some(bytes)) => (bytes.saturating_mul(2), bytes / 4),
-            (None, None) => (0, 0),
-        };
-        PlannedCell {
-            cell: Cell {
-                cell: id,
-                subject: format!("engine:{kernel}"),
-                kernel: kernel.to_owned(),
-                layout: facts.map_or_else(String::new, |facts| facts.layout.clone()),
-                weight_bits: facts.map(|facts| facts.weight_bits),
-                isa: facts.map_or_else(String::new, |facts| facts.isa.clone()),
-                model: model.to_owned(),
-                workload,
-                threads: Some(threads as u64),
-                head: entry.head.clone(),
-                kv: entry.kv.clone(),
-                prompt_tokens: Some(entry.prompt_tokens),
-                gen_tokens: decode.then_some(entry.gen_tokens),
-                depth: Some(entry.depth),
-                batch: Some(1),
-                ubatch: Some(entry.ubatch),
-                ..Cell::default()
-            },
-            station: Station::Engine,
-            memory_bytes: shape.as_ref().map_or_else(
-                || file_bytes.unwrap_or(0).saturating_mul(13) / 10 + (256 << 20),
-                |shape| model_memory(shape, estimate.weight_bits),
-            ),
-            setup_ns: estimate.engine_setup_ns(weights, head),
-            visit_ns: estimate.engine_visit_ns(
-                weights,
-                head,
-                threads,
-                entry.prompt_tokens,
-                if decode { entry.gen_tokens } else { 0 },
-            ),
-            ..PlannedCell::default()
-        }
     }
 
     fn program(&mut self, entry: &Program) -> Result<(), PlanError> {

@@ -119,6 +119,10 @@ pub struct Task {
     pub gen_tokens: u64,
     /// Tokens in the KV cache before the prompt.
     pub depth: u64,
+    /// Sequences that are decoded together; 0 from masters that know of one alone.
+    pub batch: u64,
+    /// The text of the prompt, where it is no random tokens.
+    pub prompt_text: String,
     /// Work that is added so that a gate can be tested: this share of the rows is multiplied once more.
     pub added_work: f64,
     /// The largest resident set that a program may have; 0: no limit.
@@ -259,6 +263,8 @@ pub struct Token {
     pub token: u64,
     /// Since the token before it; for the first since the start of the request.
     pub time_ns: u64,
+    /// Which sequence of those that are decoded together.
+    pub sequence: u64,
 }
 
 /// What a cell turned out to be when it was set up.
@@ -291,6 +297,10 @@ pub struct Opened {
     pub head: String,
     /// Time to load the model.
     pub load_ns: Option<u64>,
+    /// Tokens of a prompt that is a text.
+    pub prompt_tokens: Option<u64>,
+    /// Whether a prompt that is a text was spelled with the model's tokenizer; otherwise it is seeded ids, about as many.
+    pub spelled: bool,
     /// The memory of the worker meanwhile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timeline: Vec<TimelineRow>,
@@ -323,6 +333,8 @@ pub enum FailureKind {
     OverLimit,
     /// The content of a file is not usable.
     Content,
+    /// An answer is not the right one.
+    Wrong,
     /// A failure of a kind that this version does not know.
     #[serde(other)]
     Other,
@@ -441,6 +453,7 @@ mod tests {
             tokens: vec![Token {
                 token: 1,
                 time_ns: 2,
+                sequence: 3,
             }],
         });
         round_trip(&Reply::Failure {

@@ -1,6 +1,8 @@
 //! From a planned cell to what a worker is told.
 
-use trit_core::{Plan, PlannedCell, ProgramOutput, Rng, Station, Workload, synthetic_shape};
+use trit_core::{
+    Plan, PlannedCell, ProgramOutput, Rng, Station, Workload, embedded_prompt, synthetic_shape,
+};
 
 use crate::protocol::{Job, Task};
 
@@ -67,6 +69,8 @@ pub(crate) fn task_of(plan: &Plan, planned: &PlannedCell) -> Task {
         prompt_tokens: cell.prompt_tokens.unwrap_or(0),
         gen_tokens: cell.gen_tokens.unwrap_or(0),
         depth: cell.depth.unwrap_or(0),
+        batch: cell.batch.unwrap_or(1),
+        prompt_text: embedded_prompt(&cell.prompt).unwrap_or_default().to_owned(),
         added_work: 0.0,
         // Of our own workers the master knows; programs are watched by theirs.
         max_rss_bytes: plan
@@ -94,12 +98,14 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
         }
         Job::Prefill | Job::Decode => {
             model_reference(&task.model).clone_into(&mut reference.kernel);
-            // Four tokens of one model: neither depth, chunks nor the amount of work make a difference.
+            // Four tokens of one model: neither depth, chunks, sequences nor the amount of work make a difference.
             reference.job = Job::Decode;
             reference.prompt_tokens = 0;
             reference.gen_tokens = 0;
             reference.depth = 0;
             reference.ubatch = 0;
+            reference.batch = 0;
+            reference.prompt_text.clear();
         }
         // The engine on as portable a kernel as models of that size permit, with everything in f32.
         Job::Program => {

@@ -10,7 +10,7 @@
 //! | `fake-picky` | dies in a slice of 64 rows, is right otherwise |
 //! | `fake-hang` | never answers a slice of a small matrix |
 //! | `fake-garbage` | answers a slice with something that is no JSON |
-//! | `fake-unsupported`, `fake-large`, `fake-broken`, `fake-content` | refuses the cell, each with another kind of failure |
+//! | `fake-unsupported`, `fake-large`, `fake-broken`, `fake-content`, `fake-differs` | refuses the cell, each with another kind of failure |
 //! | `fake-bounded` | wants the exact sums first, and is right once it has them |
 //! | `fake-loop-wrong`, `fake-loop-crash` | right answers in slices; wrong ones after a loop, or dies in it |
 //!
@@ -25,7 +25,7 @@ use trit_run::protocol::{
     Answer, FailureKind, Hello, KernelFacts, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
 };
 
-const KERNELS: [&str; 20] = [
+const KERNELS: [&str; 21] = [
     "w2a8-naive-scalar",
     "fake-ok",
     "fake-ok-slow",
@@ -42,6 +42,7 @@ const KERNELS: [&str; 20] = [
     "fake-large",
     "fake-broken",
     "fake-content",
+    "fake-differs",
     "fake-bounded",
     "fake-loop-wrong",
     "fake-loop-crash",
@@ -93,6 +94,7 @@ fn open(task: &Task) -> Reply {
         "fake-large" => failure(FailureKind::OverLimit),
         "fake-broken" => failure(FailureKind::Failed),
         "fake-content" => failure(FailureKind::Content),
+        "fake-differs" => failure(FailureKind::Wrong),
         kernel => Reply::Opened(Opened {
             layout: "fake".into(),
             bounded: kernel == "fake-bounded",
@@ -141,6 +143,7 @@ fn slice(slot: &mut Slot, iterations: u64) -> Option<Reply> {
         .map(|token| Token {
             token,
             time_ns: 10 + token,
+            sequence: 0,
         })
         .collect();
     Some(Reply::Sliced {

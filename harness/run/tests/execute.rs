@@ -104,7 +104,7 @@ fn every_way_to_fail_is_a_row_and_the_others_go_on() {
 [[micro]]
 workloads = ["gemv-warm"]
 kernels = ["fake-wrong", "fake-late", "fake-silent", "fake-crash-open", "fake-crash", "fake-garbage", "fake-unsupported",
-  "fake-large", "fake-broken", "fake-content", "fake-missing", "fake-bounded", "fake-ok"]
+  "fake-large", "fake-broken", "fake-content", "fake-differs", "fake-missing", "fake-bounded", "fake-ok"]
 shapes = ["16x128"]
 threads = [1]
 "#,
@@ -130,6 +130,7 @@ threads = [1]
         ("fake-large", Status::OverLimit, "OverLimit on purpose"),
         ("fake-broken", Status::Failed, "Failed on purpose"),
         ("fake-content", Status::Failed, "Content on purpose"),
+        ("fake-differs", Status::Wrong, "Wrong on purpose"),
         ("fake-missing", Status::Skipped, "does not report fake"),
         ("fake-bounded", Status::Ok, ""),
         ("fake-ok", Status::Ok, ""),

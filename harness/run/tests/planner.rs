@@ -451,3 +451,94 @@ fn shapes_are_those_of_the_engine() {
     // The twelve of arXiv 2410.16144 and 2B4T.
     assert!(known >= 13, "{known}");
 }
+
+#[test]
+fn every_key_of_a_model_can_be_a_list() {
+    let text = r#"
+[[generate]]
+workloads = ["prefill", "decode"]
+models = ["synth:125m"]
+kernels = ["w2a8-mad-avx2", "w2a8-swar-scalar"]
+threads = [1]
+prompt_tokens = [16, 64]
+gen_tokens = [4, 8]
+depth = [0, 4096]
+batch = [1, 2, 32]
+kv = ["f16", "i8"]
+head = ["f16", "q6_k"]
+ubatch = [128, 512]
+"#;
+    let all = plan(&suite(text), &context()).unwrap();
+    // Prompts have no answers and no sequences: 2 kernels, 2 prompts, 2 depths, 8 set-ups; decode 2 answers and 3 batches more.
+    let of = |workload| {
+        let cells = all.cells.iter();
+        cells
+            .filter(|planned| planned.cell.workload == workload)
+            .count()
+    };
+    assert_eq!(of(Workload::Prefill), 2 * 2 * 2 * 8);
+    assert_eq!(of(Workload::Decode), 2 * 2 * 2 * 8 * 2 * 3);
+    let ids = ids(&all);
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    for id in [
+        "engine:w2a8-mad-avx2/prefill/synth:125m/p16/u128/t1",
+        "engine:w2a8-mad-avx2/decode/synth:125m/p64/g8/t1",
+        "engine:w2a8-swar-scalar/decode/synth:125m/p64/g8/b32/d4096/kv-i8/head-q6_k/u128/t1",
+    ] {
+        assert!(ids.contains(&id), "{id}");
+    }
+    let cell = &all.cell(ids[ids.len() - 1]).unwrap().cell;
+    assert_eq!(
+        (
+            cell.batch,
+            cell.depth,
+            cell.ubatch,
+            cell.kv.as_str(),
+            cell.head.as_str()
+        ),
+        (Some(32), Some(4096), Some(512), "i8", "q6_k")
+    );
+    // More sequences take more time and more memory.
+    let planned = |batch: &str| {
+        let id = format!("engine:w2a8-mad-avx2/decode/synth:125m/p64/g8{batch}/t1");
+        all.cell(&id).unwrap()
+    };
+    let (one, many) = (planned(""), planned("/b32"));
+    assert!(many.visit_ns > one.visit_ns && many.setup_ns > one.setup_ns);
+    assert!(many.memory_bytes > one.memory_bytes);
+}
+
+#[test]
+fn requests_are_named_as_the_field_names_them() {
+    let text = r#"
+[[generate]]
+models = ["synth:125m"]
+kernels = ["w2a8-mad-avx2"]
+threads = [1]
+tests = ["pp512", "tg128", "pp512+tg128", "tg128 @ d4096"]
+[[generate]]
+workloads = ["decode"]
+models = ["synth:125m"]
+kernels = ["w2a8-mad-avx2"]
+threads = [1]
+prompts = ["library"]
+gen_tokens = 4
+"#;
+    let all = plan(&suite(text), &context()).unwrap();
+    assert_eq!(
+        ids(&all),
+        [
+            "engine:w2a8-mad-avx2/prefill/synth:125m/p512/t1",
+            "engine:w2a8-mad-avx2/decode/synth:125m/p1/g128/t1",
+            "engine:w2a8-mad-avx2/decode/synth:125m/p512/g128/t1",
+            "engine:w2a8-mad-avx2/decode/synth:125m/p1/g128/d4096/t1",
+            "engine:w2a8-mad-avx2/decode/synth:125m/library/g4/t1",
+        ]
+    );
+    let text = &all.cells[4].cell;
+    // How many tokens it is, is known when the model is loaded.
+    assert_eq!(
+        (text.prompt.as_str(), text.prompt_tokens),
+        ("library", None)
+    );
+}

@@ -54,6 +54,7 @@ fn of_failure(kind: FailureKind, message: String) -> Stop {
     let status = match kind {
         FailureKind::Unsupported => Status::Skipped,
         FailureKind::OverLimit => Status::OverLimit,
+        FailureKind::Wrong => Status::Wrong,
         FailureKind::Failed | FailureKind::Content | FailureKind::Other => Status::Failed,
     };
     Stop::Cell {

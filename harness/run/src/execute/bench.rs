@@ -35,10 +35,11 @@ pub(super) struct Benches {
 /// The worker of a cell that is measured by itself.
 pub(crate) fn bench_key(station: Station, cell: &Cell) -> String {
     match station {
-        // Chunks, prompts and depths are matters of a request, not of the engine.
+        // Prompts and depths are matters of a request, not of the engine. Caches of many sequences would be part of the memory
+        // of cells with one.
         Station::Engine => format!(
-            "engine {} {} t{:?} {} {} u{:?}",
-            cell.kernel, cell.model, cell.threads, cell.kv, cell.head, cell.ubatch
+            "engine {} {} t{:?} {} {} u{:?} b{:?}",
+            cell.kernel, cell.model, cell.threads, cell.kv, cell.head, cell.ubatch, cell.batch
         ),
         Station::Program => format!("{} {}", cell.subject, cell.model),
         Station::Kernel | Station::Pair if cell.kernel.is_empty() => cell.subject.clone(),
@@ -154,6 +155,7 @@ fn failure(kind: FailureKind, message: String) -> Trouble {
     let status = match kind {
         FailureKind::Unsupported => Status::Skipped,
         FailureKind::OverLimit => Status::OverLimit,
+        FailureKind::Wrong => Status::Wrong,
         FailureKind::Failed | FailureKind::Content | FailureKind::Other => Status::Failed,
     };
     Trouble::Stop {

@@ -22,6 +22,9 @@ use crate::tasks::{has_reference, reference_task, task_of};
 /// Something may take this many times what was expected before it counts as hung.
 const PATIENCE: u64 = 20;
 
+/// What is said behind the name of a prompt's text that could not be spelled.
+const SEEDED: &str = ", seeded ids";
+
 /// What ends a visit early.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -337,6 +340,10 @@ impl<'a> Master<'a> {
         text(&mut row.isa, &opened.isa);
         text(&mut row.model_sha256, &opened.model_sha256);
         text(&mut row.head, &opened.head);
+        row.prompt_tokens = opened.prompt_tokens.or(row.prompt_tokens);
+        if !row.prompt.is_empty() && !opened.spelled && !row.prompt.ends_with(SEEDED) {
+            row.prompt.push_str(SEEDED);
+        }
         row.weight_bits = opened.weight_bits.or(row.weight_bits);
         row.bytes_per_call = opened.bytes_per_call.or(row.bytes_per_call);
         row.ops_per_call = opened.ops_per_call.or(row.ops_per_call);

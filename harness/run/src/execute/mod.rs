@@ -443,15 +443,21 @@ pub(crate) fn measurement(cell: &str, sample: &crate::protocol::Sample) -> Measu
     }
 }
 
-/// The rows of the tokens of one request.
+/// The rows of the tokens of one visit: a request for each sequence.
 fn token_rows(cell: &str, round: u64, tokens: &[crate::protocol::Token]) -> Vec<TokenRow> {
-    let row = |(index, token): (usize, &crate::protocol::Token)| TokenRow {
-        cell: cell.to_owned(),
-        round,
-        request: 0,
-        index: index as u64,
-        token: token.token,
-        time_ns: token.time_ns,
+    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+    let row = |token: &crate::protocol::Token| {
+        let count = counts.entry(token.sequence).or_default();
+        let index = *count;
+        *count += 1;
+        TokenRow {
+            cell: cell.to_owned(),
+            round,
+            request: token.sequence,
+            index,
+            token: token.token,
+            time_ns: token.time_ns,
+        }
     };
-    tokens.iter().enumerate().map(row).collect()
+    tokens.iter().map(row).collect()
 }

@@ -8,7 +8,7 @@ use crate::protocol::{Answer, Job, Task};
 use crate::reference::Truth;
 
 /// First answers of whole models, by what they have to depend on, with the cell that gave them: logits are equal to the
-/// bit on every kernel, thread count and chunk size, so later cells must agree.
+/// bit on every kernel, thread count, chunk size and number of sequences, so later cells must agree.
 #[derive(Debug, Default)]
 pub(crate) struct FirstAnswers(BTreeMap<String, (String, String)>);
 
@@ -115,9 +115,10 @@ impl FirstAnswers {
         let decode = task.job == Job::Decode;
         for answer in answers {
             let key = format!(
-                "{} {decode} p{} g{} d{} {} {} s{}",
+                "{} {decode} p{}{} g{} d{} {} {} s{}",
                 task.model,
                 task.prompt_tokens,
+                task.prompt_text,
                 task.gen_tokens,
                 task.depth,
                 task.kv,

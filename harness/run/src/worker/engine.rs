@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use trit_core::TimelineRow;
+use trit_core::{TimelineRow, prompt_estimate};
 use trit_engine::file::FileOptions;
 use trit_engine::{
-    ActivationType, Engine, EngineError, EngineOptions, ExtraWork, ModelName, Sampler,
-    SamplerOptions, Session,
+    ActivationType, Batch, Engine, EngineError, EngineOptions, ExtraWork, ModelName, Sampler,
+    SamplerOptions,
 };
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
@@ -22,6 +22,10 @@ const CHECKED: usize = 4;
 /// The input sets of the check and of what fills the cache before a request; the others are the requests' own.
 const CHECK_SET: usize = INPUT_SETS;
 const DEPTH_SET: usize = INPUT_SETS + 1;
+/// Input sets of one sequence; those of the next one follow.
+const SETS: usize = INPUT_SETS + 4;
+/// Steps that sequences are decoded together for, before they are timed.
+const CHECKED_STEPS: usize = 2;
 
 /// Engines of this worker by their configuration. An engine lives as long as its worker: sessions borrow it, and a worker
 /// that no cell needs any more ends.
@@ -41,7 +45,9 @@ struct Loaded {
 fn fault(error: &EngineError) -> Fault {
     let kind = match error {
         EngineError::File(error) if !error.is_io() => FailureKind::Content,
-        EngineError::UnknownKernel(_) | EngineError::Unavailable { .. } => FailureKind::Unsupported,
+        EngineError::UnknownKernel(_)
+        | EngineError::Unavailable { .. }
+        | EngineError::Context { .. } => FailureKind::Unsupported,
         EngineError::Memory { .. } => FailureKind::OverLimit,
         _ => FailureKind::Failed,
     };
@@ -88,6 +94,66 @@ fn check(engine: &Engine, seed: u64) -> Result<String, Fault> {
         .prefill_all(&prompt, |_, logits| all.extend_from_slice(logits))
         .map_err(|error| fault(&error))?;
     Ok(inputs::digest_floats(all))
+}
+
+/// Whether sequences of different lengths that are decoded together get the logits that each gets by itself, to the bit.
+fn check_together(engine: &Engine, sequences: usize, seed: u64) -> Result<(), Fault> {
+    let wrong = |error: EngineError| fault(&error);
+    let vocab = engine.config().vocab;
+    let prompt = |sequence| inputs::prompt(seed, CHECK_SET + SETS * sequence, CHECKED, vocab);
+    let prompts: Vec<Vec<u32>> = (0..sequences).map(prompt).collect();
+    let before = |sequence: usize| 1 + sequence % (CHECKED - CHECKED_STEPS);
+    let mut batch = engine.batch(sequences, CHECKED).map_err(wrong)?;
+    for (sequence, prompt) in prompts.iter().enumerate() {
+        let prompt = &prompt[..before(sequence)];
+        batch.prefill(sequence, prompt).map_err(wrong)?;
+    }
+    let mut together = Vec::with_capacity(CHECKED_STEPS);
+    for step in 0..CHECKED_STEPS {
+        let next = |(sequence, prompt): (usize, &Vec<u32>)| prompt[before(sequence) + step];
+        let tokens: Vec<u32> = prompts.iter().enumerate().map(next).collect();
+        let logits = batch.decode(&tokens).map_err(wrong)?;
+        let digest = |logits: &[f32]| inputs::digest_floats(logits.iter().copied());
+        together.push(logits.map(digest).collect::<Vec<_>>());
+    }
+    let mut alone = engine.session(CHECKED).map_err(wrong)?;
+    for (sequence, prompt) in prompts.iter().enumerate() {
+        alone.truncate(0);
+        let (before, steps) = prompt.split_at(before(sequence));
+        alone.prefill(before).map_err(wrong)?;
+        for (step, together) in together.iter().enumerate() {
+            let logits = alone.decode(steps[step]).map_err(wrong)?;
+            if inputs::digest_floats(logits.iter().copied()) != together[sequence] {
+                return Err(Fault::new(
+                    FailureKind::Wrong,
+                    format!(
+                        "sequence {sequence} of {sequences} that are decoded together has other logits in step {step} than by itself"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The prompts of one sequence, one for each input set, and whether a text was spelled with the model's tokenizer.
+fn prompts(task: &Task, engine: &Engine, sequence: usize) -> Result<(Vec<Vec<u32>>, bool), Fault> {
+    let tokenizer = engine.tokenizer().filter(|_| !task.prompt_text.is_empty());
+    if let Some(tokenizer) = tokenizer {
+        let tokens = tokenizer
+            .encode(&task.prompt_text)
+            .map_err(|error| fault(&error))?;
+        return Ok((vec![tokens; INPUT_SETS], true));
+    }
+    let tokens = if task.prompt_text.is_empty() {
+        task.prompt_tokens
+    } else {
+        prompt_estimate(&task.prompt_text)
+    };
+    let tokens = count(tokens)?;
+    let vocab = engine.config().vocab;
+    let prompt = |set| inputs::prompt(task.seed, set + SETS * sequence, tokens, vocab);
+    Ok(((0..INPUT_SETS).map(prompt).collect(), false))
 }
 
 /// The check as the kernel of the task answers it.
@@ -162,34 +228,55 @@ impl Engines {
         let (loaded, fresh) = self.get(task, cpu)?;
         let engine = loaded.engine;
         let vocab = engine.config().vocab;
-        let (depth, prompt) = (count(task.depth)?, count(task.prompt_tokens)?);
-        let generated = count(task.gen_tokens)?;
+        let (depth, generated) = (count(task.depth)?, count(task.gen_tokens)?);
+        let sequences = count(task.batch)?.max(1);
+        let mut all = Vec::with_capacity(sequences);
+        let mut spelled = false;
+        for sequence in 0..sequences {
+            let (prompts, from_text) = prompts(task, engine, sequence)?;
+            all.push(prompts);
+            spelled = from_text;
+        }
+        let prompt = all[0][0].len();
         if prompt == 0 || (task.job == Job::Decode && generated < 2) {
             return Err(Fault::unsupported(
                 "a request needs a prompt, and two tokens to generate",
             ));
         }
         let wrong = |error: EngineError| fault(&error);
-        let mut session = engine.session(depth + prompt + generated).map_err(wrong)?;
-        let tokens = if task.job == Job::Decode { 1 } else { prompt };
+        if task.job == Job::Prefill && sequences > 1 {
+            return Err(Fault::unsupported("prompts are processed one by one"));
+        }
+        if sequences > 1 {
+            check_together(engine, sequences, task.seed)?;
+        }
+        let mut batch = engine
+            .batch(sequences, depth + prompt + generated)
+            .map_err(wrong)?;
+        let tokens = if task.job == Job::Decode {
+            sequences
+        } else {
+            prompt
+        };
         let extra =
             (task.added_work > 0.0).then(|| ExtraWork::new(engine, task.added_work, tokens));
-        if depth > 0 {
-            let filling = inputs::prompt(task.seed, DEPTH_SET, depth, vocab);
-            session.prefill(&filling).map_err(wrong)?;
+        for sequence in (0..sequences).filter(|_| depth > 0) {
+            let set = DEPTH_SET + SETS * sequence;
+            let filling = inputs::prompt(task.seed, set, depth, vocab);
+            batch.prefill(sequence, &filling).map_err(wrong)?;
         }
         let timeline = self.timeline.get_or_insert_with(Timeline::start).clone();
         Ok(Box::new(Request {
             loading: timeline.take(),
             timeline,
             engine,
-            session,
+            batch,
             job: task.job,
             depth,
             generated,
-            prompts: (0..INPUT_SETS)
-                .map(|set| inputs::prompt(task.seed, set, prompt, vocab))
-                .collect(),
+            prompts: all,
+            text: !task.prompt_text.is_empty(),
+            spelled,
             load_ns: fresh.then_some(loaded.load_ns),
             check: loaded.check,
             cursor: 0,
@@ -200,19 +287,24 @@ impl Engines {
     }
 }
 
-/// Requests to one model: a prompt each, and tokens after it.
+/// Requests to one model, one for each sequence: a prompt, and tokens after it.
 struct Request {
     engine: &'static Engine,
-    session: Session<'static>,
+    batch: Batch<'static>,
     job: Job,
     depth: usize,
     generated: usize,
-    prompts: Vec<Vec<u32>>,
+    /// Of each sequence, one for each input set.
+    prompts: Vec<Vec<Vec<u32>>>,
+    /// Whether they are a text, which is the same in every input set.
+    text: bool,
+    /// Whether it was spelled with the model's tokenizer.
+    spelled: bool,
     load_ns: Option<u64>,
     check: String,
     cursor: usize,
-    /// Of a decode cell that is ready to loop: the input set that is in the cache, and the token after its prompt.
-    started: Option<(usize, u32)>,
+    /// Of a decode cell that is ready to loop: the input set that is in the caches, and the token after each prompt.
+    started: Option<(usize, Vec<u32>)>,
     answers: Vec<Answer>,
     extra: Option<ExtraWork<'static>>,
     timeline: Timeline,
@@ -241,17 +333,48 @@ fn answer(set: usize, ids: &[u64]) -> Answer {
 }
 
 impl Request {
-    /// One request; gives its times.
+    /// The caches as they are before a request.
+    fn rewind(&mut self) {
+        for sequence in 0..self.batch.sequences() {
+            self.batch.truncate(sequence, self.depth);
+        }
+    }
+
+    /// The next token of each sequence.
+    fn step(&mut self, tokens: &mut [u32]) -> Result<(), Fault> {
+        let logits = self.batch.decode(tokens).map_err(|error| fault(&error))?;
+        for (token, logits) in tokens.iter_mut().zip(logits) {
+            *token = greedy(logits);
+        }
+        Ok(())
+    }
+
+    /// The answers of requests that generated `tokens`, the sequences of a step side by side.
+    fn keep_answers(&mut self, set: usize, tokens: &[u64]) {
+        let sequences = self.batch.sequences();
+        for sequence in 0..sequences {
+            let ids: Vec<u64> = tokens
+                .iter()
+                .skip(sequence)
+                .step_by(sequences)
+                .copied()
+                .collect();
+            self.answers.push(answer(set + SETS * sequence, &ids));
+        }
+    }
+
+    /// One request of each sequence; gives its times.
     fn call(&mut self) -> Result<Done, Fault> {
         let wrong = |error: EngineError| fault(&error);
         let set = self.cursor;
         self.cursor = (set + 1) % INPUT_SETS;
-        self.session.truncate(self.depth);
+        self.rewind();
         let clock = MonotonicClock;
         self.timeline.begin(Phase::Prefill);
         let start = clock.now_ns();
-        let logits = self.session.prefill(&self.prompts[set]).map_err(wrong)?;
         if self.job == Job::Prefill {
+            let logits = self.batch.prefill(0, &self.prompts[0][set]);
+            let logits = logits.map_err(wrong)?;
             if let Some(extra) = &mut self.extra {
                 extra.run();
             }
@@ -268,34 +391,41 @@ impl Request {
                 ..Done::default()
             });
         }
-        let mut token = greedy(logits);
-        let first_at = clock.now_ns();
-        let mut tokens = Vec::with_capacity(self.generated);
-        tokens.push(Token {
-            token: u64::from(token),
-            time_ns: first_at - start,
-        });
+        let sequences = self.batch.sequences();
+        let mut next = Vec::with_capacity(sequences);
+        let mut tokens = Vec::with_capacity(sequences * self.generated);
+        for (sequence, prompts) in self.prompts.iter().enumerate() {
+            let logits = self.batch.prefill(sequence, &prompts[set]).map_err(wrong)?;
+            let token = greedy(logits);
+            next.push(token);
+            tokens.push(Token {
+                token: u64::from(token),
+                time_ns: clock.now_ns() - start,
+                sequence: sequence as u64,
+            });
+        }
         self.timeline.begin(Phase::Decode);
         let decode_at = clock.now_ns();
         let mut before = decode_at;
         for _ in 1..self.generated {
-            token = greedy(self.session.decode(token).map_err(wrong)?);
+            self.step(&mut next)?;
             if let Some(extra) = &mut self.extra {
                 extra.run();
             }
             let now = clock.now_ns();
-            tokens.push(Token {
-                token: u64::from(token),
+            tokens.extend(next.iter().zip(0..).map(|(token, sequence)| Token {
+                token: u64::from(*token),
                 time_ns: now - before,
-            });
+                sequence,
+            }));
             before = now;
         }
         self.timeline.end();
         let ids: Vec<u64> = tokens.iter().map(|token| token.token).collect();
-        self.answers.push(answer(set, &ids));
+        self.keep_answers(set, &ids);
         Ok(Done {
             // The first token belongs to the prompt.
-            calls: tokens.len() as u64 - 1,
+            calls: self.generated as u64 - 1,
             time_ns: before - decode_at,
             tokens,
             ..Done::default()
@@ -310,11 +440,11 @@ impl Request {
         loop {
             let set = self.cursor;
             self.cursor = (set + 1) % INPUT_SETS;
-            self.session.truncate(self.depth);
-            let prompt = &self.prompts[set];
+            self.rewind();
+            let prompt = &self.prompts[0][set];
             let logits = self
-                .session
-                .prefill(prompt)
+                .batch
+                .prefill(0, prompt)
                 .map_err(|error| fault(&error))?;
             calls += 1;
             let time_ns = clock.now_ns() - start;
@@ -333,33 +463,42 @@ impl Request {
         }
     }
 
-    /// The tokens after one prompt, again and again: whole passes, so that the mean position is that of a request. The
-    /// prompt is not among them. Every pass has to give the same tokens.
+    /// The tokens after one prompt of each sequence, again and again: whole passes, so that the mean position is that of a
+    /// request. The prompts are not among them. Every pass has to give the same tokens.
     fn loop_tokens(&mut self, at_least_ns: u64) -> Result<Done, Fault> {
         let (set, first) = self
             .started
             .take()
             .ok_or_else(|| Fault::failed("the cell is not ready to loop"))?;
-        let after_prompt = self.session.position();
+        let sequences = first.len();
+        // Behind the prompts, which are of one length.
+        let after_prompt = self.batch.position(0);
         let clock = MonotonicClock;
         let start = clock.now_ns();
-        let mut ids: Vec<u64> = Vec::with_capacity(self.generated);
+        let mut ids: Vec<u64> = Vec::with_capacity(sequences * self.generated);
         let mut calls = 0;
         for pass in 0.. {
-            self.session.truncate(after_prompt);
-            let mut token = first;
+            for sequence in 0..sequences {
+                self.batch.truncate(sequence, after_prompt);
+            }
+            let mut tokens = first.clone();
             for at in 0..self.generated {
                 if at > 0 {
-                    let logits = self.session.decode(token).map_err(|error| fault(&error))?;
-                    token = greedy(logits);
+                    self.step(&mut tokens)?;
                     calls += 1;
                 }
                 if pass == 0 {
-                    ids.push(u64::from(token));
-                } else if ids[at] != u64::from(token) {
+                    ids.extend(tokens.iter().copied().map(u64::from));
+                    continue;
+                }
+                let known = &ids[at * sequences..(at + 1) * sequences];
+                let differs = tokens
+                    .iter()
+                    .zip(known)
+                    .find(|(token, known)| u64::from(**token) != **known);
+                if let Some((token, known)) = differs {
                     return Err(Fault::failed(format!(
-                        "pass {pass} gave {token} as token {at}, and the first pass {}",
-                        ids[at]
+                        "pass {pass} gave {token} as token {at}, and the first pass {known}"
                     )));
                 }
             }
@@ -368,7 +507,7 @@ impl Request {
             }
         }
         let time_ns = clock.now_ns() - start;
-        self.answers.push(answer(set, &ids));
+        self.keep_answers(set, &ids);
         Ok(Done {
             calls,
             time_ns,
@@ -380,14 +519,15 @@ impl Request {
     fn amounts(&self) -> (Option<u64>, u64) {
         let config = self.engine.config();
         let head = (config.vocab * config.hidden) as u64;
-        let prompt = self.prompts[0].len();
+        let prompt = self.prompts[0][0].len();
         if self.job == Job::Prefill {
             // Weights are read once a chunk and the chunks stay in a cache or not: there is no one number of bytes.
             (None, 2 * (config.linear_weights() * prompt as u64 + head))
         } else {
             let mean = self.depth + prompt + self.generated / 2;
-            let ops = 2 * (config.linear_weights() + head);
-            (Some(self.engine.bytes_per_token(mean)), ops)
+            let sequences = self.batch.sequences();
+            let ops = 2 * sequences as u64 * (config.linear_weights() + head);
+            (Some(self.engine.bytes_per_step(sequences, mean)), ops)
         }
     }
 }
@@ -406,6 +546,8 @@ impl Subject for Request {
             bytes_per_call,
             ops_per_call: Some(ops),
             linear_weights: Some(config.linear_weights()),
+            prompt_tokens: self.text.then(|| self.prompts[0][0].len() as u64),
+            spelled: self.spelled,
             attention_width: Some((config.layers * config.heads * config.head_dim) as u64),
             check: Some(self.check.clone()),
             ..Opened::default()
@@ -416,22 +558,33 @@ impl Subject for Request {
         (0..calls).try_for_each(|_| self.call().map(|_| ()))
     }
 
-    /// Logits belong to the session. Four prompts take turns, so those of the request before are no answer.
+    /// Logits belong to the session. Four prompts take turns, so those of the request before are no answer; where all prompts
+    /// are one text, another token takes their place.
     fn poison(&mut self) {
         self.answers.clear();
+        if self.text {
+            let vocab = self.engine.config().vocab;
+            let other = inputs::prompt(0, CHECK_SET, 1, vocab);
+            self.rewind();
+            for sequence in 0..self.batch.sequences() {
+                // There is room for it: a prompt has a token, and nothing is behind the depth.
+                let _ = self.batch.prefill(sequence, &other);
+            }
+        }
     }
 
-    /// A prompt, untimed: a warm-up of prefill, and where decode starts.
+    /// A prompt of each sequence, untimed: a warm-up of prefill, and where decode starts.
     fn ready(&mut self) -> Result<(), Fault> {
         self.poison();
         let set = self.cursor;
-        self.session.truncate(self.depth);
-        let logits = self
-            .session
-            .prefill(&self.prompts[set])
-            .map_err(|error| fault(&error))?;
+        self.rewind();
+        let mut first = Vec::with_capacity(self.batch.sequences());
+        for (sequence, prompts) in self.prompts.iter().enumerate() {
+            let logits = self.batch.prefill(sequence, &prompts[set]);
+            first.push(greedy(logits.map_err(|error| fault(&error))?));
+        }
         if self.job == Job::Decode {
-            self.started = Some((set, greedy(logits)));
+            self.started = Some((set, first));
             self.cursor = (set + 1) % INPUT_SETS;
         }
         Ok(())
