@@ -257,6 +257,7 @@ pub(crate) fn fill_requests(rows: &mut [SummaryRow]) {
         String,
         String,
         Option<u64>,
+        String,
     );
     let key = |cell: &Cell| -> Key {
         (
@@ -268,6 +269,7 @@ pub(crate) fn fill_requests(rows: &mut [SummaryRow]) {
             cell.kv.clone(),
             cell.head.clone(),
             cell.ubatch,
+            cell.prompt.clone(),
         )
     };
     let prompts: BTreeMap<Key, Results> = rows

@@ -4,6 +4,10 @@ use std::path::Path;
 
 use trit_core::{Cell, Workload};
 
+/// Tokens of a prefill chunk, and type of heads and caches, that go without saying.
+const USUAL_UBATCH: u64 = 512;
+const USUAL_TYPE: &str = "f16";
+
 /// What is multiplied or generated, without the workload: `2560x2560`, `2560x2560, 32 tokens`, `synth:2b4t, 128 tokens`.
 pub(crate) fn shape(cell: &Cell) -> String {
     let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count} {what}"));
@@ -20,13 +24,20 @@ pub(crate) fn shape(cell: &Cell) -> String {
         }
     } else {
         parts.push(model(cell));
-        match cell.workload {
-            Workload::Prefill => parts.extend(count(cell.prompt_tokens, "tokens")),
-            _ => parts.extend(
-                cell.depth
-                    .filter(|depth| *depth > 0)
-                    .map(|depth| format!("depth {depth}")),
-            ),
+        if !cell.prompt.is_empty() {
+            parts.push(cell.prompt.clone());
+        }
+        if cell.workload == Workload::Prefill {
+            parts.extend(count(cell.prompt_tokens, "tokens"));
+            let ubatch = cell.ubatch.filter(|ubatch| *ubatch != USUAL_UBATCH);
+            parts.extend(ubatch.map(|ubatch| format!("ubatch {ubatch}")));
+        }
+        let depth = cell.depth.filter(|depth| *depth > 0);
+        parts.extend(depth.map(|depth| format!("depth {depth}")));
+        for (what, kind) in [("KV", &cell.kv), ("head", &cell.head)] {
+            if !kind.is_empty() && kind != USUAL_TYPE {
+                parts.push(format!("{what} {kind}"));
+            }
         }
         parts.extend(
             cell.batch

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arithmetic;
+mod batches;
 pub mod chart;
 mod claims;
 mod compare;

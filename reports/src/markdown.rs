@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use trit_core::{RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
 
 use crate::ReportError;
+use crate::batches;
 use crate::chart::Album;
 use crate::document::{Block, Table, markdown};
 use crate::energy_section::energy_section;
@@ -397,6 +398,13 @@ pub(crate) fn report_blocks(
             heading("Whole models"),
             Block::Table(table),
             text("TTFT and ITL are medians; percentiles are empty below 100 samples. Peak RSS is the high-water mark; its parts are those at the end of a visit."),
+        ]);
+    }
+    if let Some(table) = batches::table(rows) {
+        out.extend([
+            heading("Sequences decoded together"),
+            Block::Table(table),
+            text("A step gives each sequence a token; tokens/s are of all sequences. Ratios are of separate medians."),
         ]);
     }
     out.extend(energy_section(session, rows));

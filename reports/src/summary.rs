@@ -76,11 +76,16 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Times of the tokens of a cell: the first of each request, and all others.
-    fn tokens(&self, cell: &str) -> (Vec<f64>, Vec<f64>) {
-        let all = self.tokens.get(cell).map_or(&[][..], Vec::as_slice);
-        let (first, later): (Vec<&TokenRow>, Vec<&TokenRow>) =
+    /// Times of the tokens of a cell: the first of each request, and all others; of sequences that are decoded together the steps.
+    fn tokens(&self, cell: &Cell) -> (Vec<f64>, Vec<f64>) {
+        let all = self.tokens.get(cell.cell.as_str());
+        let all = all.map_or(&[][..], Vec::as_slice);
+        let (first, mut later): (Vec<&TokenRow>, Vec<&TokenRow>) =
             all.iter().copied().partition(|row| row.index == 0);
+        if cell.batch.unwrap_or(1) > 1 {
+            // All sequences of a step have its time, which is one sample.
+            later.retain(|row| row.request == 0);
+        }
         let times = |rows: Vec<&TokenRow>| rows.iter().map(|row| row.time_ns as f64).collect();
         (times(first), times(later))
     }
@@ -88,7 +93,7 @@ impl<'a> Index<'a> {
     /// The samples of a cell in the order of time: one call's (request's, token's) wall time each.
     fn samples(&self, cell: &Cell) -> Vec<f64> {
         if generates(cell) {
-            let (_, later) = self.tokens(&cell.cell);
+            let (_, later) = self.tokens(cell);
             if !later.is_empty() {
                 return later;
             }
@@ -277,7 +282,7 @@ fn summarize_cell(index: &Index<'_>, paired: &[Paired<'_>], cell: &Cell) -> Summ
         results.peak_share_lo,
         results.peak_share_hi,
     ) = share(PairQuantity::PeakShare);
-    let (first, later) = index.tokens(&cell.cell);
+    let (first, later) = index.tokens(cell);
     results.ttft_ns = median(&first);
     results.itl_p50_ns = median(&later);
     let loads: Vec<f64> = every

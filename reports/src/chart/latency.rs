@@ -93,7 +93,7 @@ pub(super) fn latency(data: &ChartData<'_>, workload: Workload) -> Option<Figure
     }
     let per = match workload {
         Workload::Decode => {
-            "A sample is one generated token after the first, where tokens were recorded."
+            "A sample is one generated token after the first (a step of all sequences), where tokens were recorded."
         }
         Workload::Prefill => "A sample is one prompt.",
         _ => "A sample is one slice of calls, divided by their number.",

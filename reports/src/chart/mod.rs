@@ -1,6 +1,7 @@
 //! Charts of a session, as SVG and as PNG from the same drawing code. Deterministic: the same rows give the same bytes.
 
 mod axis;
+mod batches;
 mod canvas;
 mod energy;
 mod figure;
@@ -190,6 +191,7 @@ fn figures(data: &ChartData<'_>) -> Vec<(String, Figure)> {
             latency::latency(data, *workload),
         );
     }
+    put("batches".to_owned(), batches::batches(data));
     put("memory".to_owned(), memory::memory(data));
     put("energy".to_owned(), energy::energy(data));
     put("power".to_owned(), energy::power(data));
@@ -282,7 +284,7 @@ pub fn svgs(data: &ChartData<'_>) -> Result<Vec<(String, String)>, ReportError> 
 }
 
 /// Draws the charts into a directory, which is made if it is not there: `throughput-<workload>`, `against-<format>-<workload>`,
-/// `speedup-<workload>`, `roofline`, `pareto`, `latency-<workload>`, `memory`, and where a meter was read `energy` and `power`, each
+/// `speedup-<workload>`, `roofline`, `pareto`, `latency-<workload>`, `batches`, `memory`, and where a meter was read `energy` and `power`, each
 /// as `.svg` and `.png`. A chart without data is not made. Gives the paths of the SVG files.
 ///
 /// # Errors

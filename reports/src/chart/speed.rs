@@ -42,7 +42,7 @@ pub(crate) fn interval_of_rate(row: &SummaryRow, value: f64) -> Option<(f64, f64
     ends.map(|(lo, hi)| (value * median / hi, value * median / lo))
 }
 
-const INTERVALS: &str = "Whiskers are 95 % intervals of the median; they allow for samples that repeat their neighbours. No whisker: too few independent samples.";
+pub(super) const INTERVALS: &str = "Whiskers are 95 % intervals of the median; they allow for samples that repeat their neighbours. No whisker: too few independent samples.";
 
 /// Throughput by kernel and threads: a figure a workload, a panel a shape.
 pub(super) fn throughput(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {

@@ -21,7 +21,7 @@ use crate::summary::LEVEL;
 pub use text::contrast_text;
 
 /// Keys of a cell by which cells are matched.
-const MATCHED: [&str; 15] = [
+const MATCHED: [&str; 16] = [
     "kernel",
     "workload",
     "model",
@@ -32,6 +32,7 @@ const MATCHED: [&str; 15] = [
     "cache",
     "head",
     "kv",
+    "prompt",
     "prompt_tokens",
     "gen_tokens",
     "depth",
@@ -475,7 +476,10 @@ fn matched_keys(given: &BTreeSet<&str>) -> Vec<&'static str> {
                     "k",
                     "tokens",
                     "model",
+                    "prompt",
                     "prompt_tokens",
+                    "head",
+                    "kv",
                     "depth",
                     "batch",
                 ]

@@ -42,7 +42,8 @@ fn tests(record: &Record<'_>) -> Option<Vec<Test>> {
     let tests: Vec<Test> = record
         .rows
         .iter()
-        .filter(|row| ranked(row) && !row.cell.model.is_empty())
+        // It has no test of several sequences.
+        .filter(|row| ranked(row) && !row.cell.model.is_empty() && row.cell.batch.unwrap_or(1) == 1)
         .filter_map(|row| test(record, &row.cell))
         .collect();
     (!tests.is_empty()).then_some(tests)

@@ -420,7 +420,8 @@ fn budgets(measured: &[&Cell], blocks: &[PairedBlock], limits: &Limits, report: 
     for row in measured {
         let call_ns = times.get(&row.cell).and_then(|times| times[1]);
         let tokens = match row.workload {
-            Workload::Decode | Workload::Chat => Some(1.0),
+            Workload::Decode => Some(row.batch.unwrap_or(1) as f64),
+            Workload::Chat => Some(1.0),
             Workload::Prefill => row.prompt_tokens.map(|tokens| tokens as f64),
             _ => None,
         };
