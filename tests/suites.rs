@@ -71,6 +71,44 @@ fn every_shipped_suite_can_be_read() {
     );
 }
 
+#[test]
+fn the_levels_run_on_the_model_of_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("levels");
+    let output = run([
+        "run",
+        "levels",
+        "--model",
+        "builtin:shakespeare",
+        "--allow-debug",
+        "--budget",
+        "1s",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let cells = RunDir::open(&out).unwrap().cells().unwrap();
+    let mut levels = BTreeSet::new();
+    let mut prompts = BTreeSet::new();
+    for cell in &cells {
+        if ["library", "workshop", "harbour"].contains(&cell.prompt.as_str()) {
+            // The model was made for 256 positions.
+            assert_eq!(cell.status, Status::Skipped, "{}", cell.cell);
+            assert!(cell.reason.contains("context"), "{}", cell.reason);
+            continue;
+        }
+        assert_eq!(cell.status, Status::Ok, "{}: {}", cell.cell, cell.reason);
+        // Its own tokenizer says how many tokens a question is.
+        assert!(cell.prompt_tokens.is_some_and(|tokens| tokens > 8));
+        levels.insert((cell.kernel == "w2a8-naive-scalar", cell.head.clone()));
+        prompts.insert(cell.prompt.clone());
+    }
+    let level = |naive, head: &str| (naive, head.to_owned());
+    let want = [level(true, "f16"), level(false, "f16"), level(false, "i8")];
+    assert_eq!(levels, want.into_iter().collect());
+    assert_eq!(prompts.len(), 4, "{prompts:?}");
+}
+
 /// Splitmix64.
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
