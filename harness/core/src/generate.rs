@@ -179,7 +179,8 @@ impl FromStr for ModelTest {
             None => (number(what, "pp"), number(what, "tg")),
         };
         let both = what.contains('+');
-        if prompt.is_some() as usize + generated.is_some() as usize != 1 + usize::from(both) {
+        let found = prompt.iter().chain(&generated).count();
+        if found != 1 + usize::from(both) {
             return Err(wrong());
         }
         Ok(Self {
