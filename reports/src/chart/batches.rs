@@ -1,6 +1,6 @@
 //! Throughput of sequences that are decoded together against the time of a step.
 
-use super::speed::INTERVALS;
+use super::speed::{INTERVALS, interval_of_rate};
 use super::{Axis, ChartData, Figure, Lines, Panel, Series, in_order, limited};
 use crate::batches::{Course, courses};
 
@@ -8,17 +8,14 @@ use crate::batches::{Course, courses};
 fn series(course: &Course<'_>) -> Series {
     let mut points = Vec::new();
     let mut intervals = Vec::new();
-    for (batch, row) in &course.rows {
+    for (_, row) in &course.rows {
         let results = &row.results;
         let (Some(ns), Some(rate)) = (results.median_ns, results.tokens_per_s) else {
             continue;
         };
         points.push((ns, rate));
-        if let Some((lo, hi)) = results.lo_ns.zip(results.hi_ns).filter(|(lo, _)| *lo > 0.0) {
-            // The rate is high where the time is low.
-            let tokens = *batch as f64 * 1e9;
-            intervals.push((ns, tokens / hi, tokens / lo));
-        }
+        let interval = interval_of_rate(row, rate);
+        intervals.extend(interval.map(|(lo, hi)| (ns, lo, hi)));
     }
     let batches: Vec<String> = course.rows.iter().map(|row| row.0.to_string()).collect();
     Series {
