@@ -8,12 +8,14 @@ use crate::batches::{Course, courses};
 fn series(course: &Course<'_>) -> Series {
     let mut points = Vec::new();
     let mut intervals = Vec::new();
-    for (_, row) in &course.rows {
+    let mut names = Vec::new();
+    for (batch, row) in &course.rows {
         let results = &row.results;
         let (Some(ns), Some(rate)) = (results.median_ns, results.tokens_per_s) else {
             continue;
         };
         points.push((ns, rate));
+        names.push(format!("{batch} sequences"));
         let interval = interval_of_rate(row, rate);
         intervals.extend(interval.map(|(lo, hi)| (ns, lo, hi)));
     }
@@ -22,7 +24,9 @@ fn series(course: &Course<'_>) -> Series {
         label: format!("{}: {} sequences", course.label, batches.join(", ")),
         points,
         intervals,
+        names,
         marks: true,
+        ..Series::default()
     }
 }
 
@@ -60,7 +64,7 @@ fn panel(model: String, series: Vec<Series>) -> Panel {
 
 /// A panel a model and a line a kernel and number of threads; nothing where there is one number of sequences.
 pub(super) fn batches(data: &ChartData<'_>) -> Option<Figure> {
-    let courses = courses(data.rows);
+    let courses = courses(data.record.rows);
     let models = in_order(courses.iter().map(|course| course.model.clone()));
     let panels = models.into_iter().map(|model| {
         let here = courses.iter().filter(|course| course.model == model);
@@ -73,7 +77,7 @@ pub(super) fn batches(data: &ChartData<'_>) -> Option<Figure> {
     let panels = limited(panels.collect(), &mut notes);
     (!panels.is_empty()).then(|| Figure {
         title: "Sequences decoded together: throughput against latency".to_owned(),
-        subtitle: data.heading.line(),
+        subtitle: data.record.heading.line(),
         panels,
         notes,
     })
