@@ -64,7 +64,7 @@ fn panel(model: String, series: Vec<Series>) -> Panel {
 
 /// A panel a model and a line a kernel and number of threads; nothing where there is one number of sequences.
 pub(super) fn batches(data: &ChartData<'_>) -> Option<Figure> {
-    let courses = courses(data.record.rows);
+    let courses = courses(&data.record.rows);
     let models = in_order(courses.iter().map(|course| course.model.clone()));
     let panels = models.into_iter().map(|model| {
         let here = courses.iter().filter(|course| course.model == model);
