@@ -44,7 +44,7 @@ pub use rows::{
     RequestRow, RequestStatus, Results, Side, Status, SummaryRow, TimelineRow, TokenRow, Workload,
 };
 pub use run_dir::{Appender, RunDir, RunDirError, SESSION_FILE, Table, read_rows};
-pub use session::{Build, Comparison, Probe, SCHEMA, Session};
+pub use session::{Build, Comparison, Probe, SCHEMA, Session, Taken};
 pub use shapes::{
     BUILTIN_MODELS, Matrix, ModelShape, embedded_shape, shape_names, synthetic_shape,
 };

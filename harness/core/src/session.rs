@@ -41,6 +41,33 @@ pub struct Build {
     pub version: String,
 }
 
+/// What one side of a comparison takes of a cell, for absolute budgets. What was not measured is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Taken {
+    /// `VmHWM` of a fresh process that has only this cell open, over one slice of it.
+    pub peak_rss_bytes: Option<u64>,
+    /// CPU time of all its slices, user and system.
+    pub cpu_ns: Option<u64>,
+    /// Wall time over which that was counted.
+    pub wall_ns: Option<u64>,
+}
+
+impl Taken {
+    /// CPU time in percent of what `cpus` offered.
+    pub fn cpu_percent(&self, cpus: u64) -> Option<f64> {
+        let wall_ns = self.wall_ns.filter(|ns| *ns > 0 && cpus > 0)?;
+        Some(100.0 * self.cpu_ns? as f64 / (wall_ns as f64 * cpus as f64))
+    }
+
+    /// Adds the CPU time of a slice.
+    pub fn add_cpu(&mut self, cpu_ns: u64, wall_ns: u64) {
+        let sum = |to: &mut Option<u64>, ns| *to = Some(to.unwrap_or(0).saturating_add(ns));
+        sum(&mut self.cpu_ns, cpu_ns);
+        sum(&mut self.wall_ns, wall_ns);
+    }
+}
+
 /// What a comparison of two builds decided before it looked at any time, and where it ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -59,6 +86,8 @@ pub struct Comparison {
     pub pieces: u64,
     /// Work added for a test of the gate: cell, percent for the base, percent for the head.
     pub added: BTreeMap<String, [f64; 2]>,
+    /// What the base and the head take of each cell.
+    pub taken: BTreeMap<String, [Taken; 2]>,
     /// Why it ended.
     pub ended: String,
 }

@@ -131,7 +131,7 @@ impl SystemTimes {
     }
 }
 
-/// The counters of [`Evidence`] that belong to the machine and to no process: for watching others.
+/// The counters of [`Evidence`] that belong to the machine, looked up once: for watching others, and for machines that are not this one.
 pub struct MachineEvidence(Sources);
 
 impl MachineEvidence {
@@ -143,6 +143,16 @@ impl MachineEvidence {
     /// The counters now; the times of a process are left at 0.
     pub fn read(&self) -> Evidence {
         self.0.of_machine()
+    }
+
+    /// As [`Evidence::before`], with the counters that were found here.
+    pub fn before(&self) -> Evidence {
+        self.0.before()
+    }
+
+    /// As [`Evidence::after`], likewise.
+    pub fn after(&self) -> Evidence {
+        self.0.after()
     }
 
     /// As [`Evidence::facts`].
@@ -225,6 +235,24 @@ impl Sources {
 
     fn frequency_khz(&self) -> Option<u64> {
         self.frequency.as_ref()?.khz()
+    }
+
+    /// The time of the process last, so that reading the rest is not charged to it.
+    fn before(&self) -> Evidence {
+        let machine = self.of_machine();
+        Evidence {
+            cpu: cpu_times(),
+            ..machine
+        }
+    }
+
+    /// The time of the process first.
+    fn after(&self) -> Evidence {
+        let cpu = cpu_times();
+        Evidence {
+            cpu,
+            ..self.of_machine()
+        }
     }
 
     /// Everything but the time of the process.
@@ -367,20 +395,12 @@ pub struct Evidence {
 impl Evidence {
     /// The counters before a slice: the time of the process last, so that reading the rest is not charged to it.
     pub fn before() -> Self {
-        let machine = Sources::of_this_machine().of_machine();
-        Self {
-            cpu: cpu_times(),
-            ..machine
-        }
+        Sources::of_this_machine().before()
     }
 
     /// The counters after a slice: the time of the process first.
     pub fn after() -> Self {
-        let cpu = cpu_times();
-        Self {
-            cpu,
-            ..Sources::of_this_machine().of_machine()
-        }
+        Sources::of_this_machine().after()
     }
 
     /// Where each quantity comes from, or `empty: ` and the reason, by the names of the fields.

@@ -7,6 +7,7 @@
 
 mod ab;
 mod budget;
+pub mod drift;
 mod energy_plan;
 mod engine_plan;
 mod estimate;
@@ -21,6 +22,7 @@ mod meter;
 #[cfg(target_os = "linux")]
 pub mod monitor;
 mod outcome;
+pub mod overhead;
 pub mod pairing;
 mod planner;
 mod process;

@@ -63,6 +63,7 @@ fn limit(
             iterations: iterations_for(crate::estimate::SLICE_NS, call_ns),
             warm_up: 0,
             reset_peak: false,
+            bare: false,
         };
         if let Reply::Sliced { sample, .. } = worker.ask(&request, timeout, interrupted)? {
             best = best.min(sample.time_ns as f64 / sample.iterations.max(1) as f64);

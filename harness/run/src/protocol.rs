@@ -165,6 +165,9 @@ pub enum Request {
         /// Whether the peak of the resident set starts anew before the slice.
         #[serde(default)]
         reset_peak: bool,
+        /// Whether nothing but the time is looked at: for measuring what looking costs.
+        #[serde(default)]
+        bare: bool,
     },
     /// Brings a cell to where a loop can start: warmed up, and for decode with a prompt in the cache, so that the loop
     /// holds nothing but what the cell is about.
@@ -242,6 +245,8 @@ pub struct Sample {
     pub instructions: Option<u64>,
     /// Reads that the last level of cache did not have.
     pub llc_misses: Option<u64>,
+    /// Wall time over which CPU time, switches and the other counts were taken: for decode the prompt is in it.
+    pub evidence_ns: Option<u64>,
     /// Peak of the resident set since it was reset.
     pub peak_rss_bytes: Option<u64>,
     /// Anonymous part of the resident set.

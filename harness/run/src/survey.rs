@@ -47,6 +47,7 @@ fn look(
             iterations,
             warm_up,
             reset_peak: false,
+            bare: false,
         };
         Ok(match ask(&request)? {
             Reply::Sliced { sample, .. } => {

@@ -151,6 +151,10 @@ fn slice(slot: &mut Slot, iterations: u64) -> Option<Reply> {
             iterations,
             time_ns: call_ns * iterations + added_ns,
             prepare_ns: Some(10 * iterations),
+            // It works all the time.
+            user_ns: Some(call_ns * iterations + added_ns),
+            system_ns: Some(0),
+            evidence_ns: Some(call_ns * iterations + added_ns),
             ..Sample::default()
         },
         answers: if silent { vec![] } else { answers(right) },
@@ -212,9 +216,18 @@ fn main() {
                 reply(&Reply::Done);
             }
             Request::Slice {
-                slot, iterations, ..
+                slot,
+                iterations,
+                reset_peak,
+                ..
             } => {
-                if let Some(done) = slice(slots.entry(slot).or_default(), iterations) {
+                // Each open cell takes a megabyte.
+                let peak = reset_peak.then(|| 1_000_000 * slots.len().max(1) as u64);
+                let mut done = slice(slots.entry(slot).or_default(), iterations);
+                if let Some(Reply::Sliced { sample, .. }) = &mut done {
+                    sample.peak_rss_bytes = peak;
+                }
+                if let Some(done) = done {
                     reply(&done);
                 }
             }

@@ -124,6 +124,13 @@ fn the_same_build_passes_at_the_first_look() {
     let session = RunDir::open(dir.path()).unwrap().session().unwrap();
     let comparison = session.comparison.unwrap();
     assert_eq!(comparison.ended, "every cell was decided");
+    // Both sides work all the time on one CPU; by itself, a cell takes a megabyte.
+    for cell in [OK, OTHER] {
+        for side in comparison.taken[cell] {
+            assert_eq!(side.peak_rss_bytes, Some(1_000_000));
+            assert_eq!(side.cpu_percent(2), Some(50.0));
+        }
+    }
     assert!(comparison.looks.len() >= 2, "{:?}", comparison.looks);
     let blocks = paired_blocks(&rows(dir.path()));
     // Four pairs of processes, the control among the cells, and no second phase.

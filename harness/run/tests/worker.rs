@@ -89,6 +89,7 @@ fn every_kernel_gives_the_answers_of_the_reference() {
                         iterations,
                         warm_up: 1,
                         reset_peak: false,
+                        bare: false,
                     };
                     let Reply::Sliced {
                         sample, answers, ..
@@ -216,6 +217,7 @@ fn requests_that_make_no_sense_are_refused_and_the_worker_lives() {
                 iterations: 1,
                 warm_up: 0,
                 reset_peak: false,
+                bare: false,
             },
             "slot 9 is not open",
         ),
@@ -239,6 +241,7 @@ fn requests_that_make_no_sense_are_refused_and_the_worker_lives() {
         iterations: 0,
         warm_up: 0,
         reset_peak: false,
+        bare: false,
     };
     assert!(matches!(ask(&mut worker, &none), Reply::Failure { .. }));
     worker.stop(TIMEOUT);

@@ -1,5 +1,6 @@
 //! Verdicts on a comparison of two builds: every cell, their geometric mean, and absolute budgets.
 
+mod findings;
 mod output;
 mod replay;
 mod unpaired;
@@ -16,6 +17,7 @@ use trit_stats::judge::{
 };
 use trit_stats::median;
 
+pub use findings::{Finding, alarm_finding, alarms_explained, replay_findings};
 pub use output::{gate_csv, gate_json, gate_junit, gate_markdown, gate_table};
 pub use replay::{Replay, ReplayRow, replay};
 pub use unpaired::{UnpairedError, gate_unpaired, read_summaries};
@@ -54,6 +56,14 @@ pub struct GateCell {
     pub base_ns: Option<f64>,
     /// Of the head.
     pub head_ns: Option<f64>,
+    /// Largest resident set of a process of the base that has only this cell open.
+    pub base_rss_bytes: Option<u64>,
+    /// Of the head.
+    pub head_rss_bytes: Option<u64>,
+    /// CPU time of the base, in percent of what the allowed CPUs offered.
+    pub base_cpu_percent: Option<f64>,
+    /// Of the head.
+    pub head_cpu_percent: Option<f64>,
     /// Minimum effect.
     pub min_effect_percent: f64,
     /// Allowed slowdown.
@@ -266,7 +276,8 @@ fn gate_rows(
         report.mean = Some(gate_cell(MEAN, &judged.mean, &mean, None));
     }
     notes(session, comparison, &judged, &mut report);
-    budgets(&measured, blocks, limits, &mut report);
+    take(session, comparison, &mut report);
+    budgets(&measured, limits, &mut report);
     report
 }
 
@@ -311,6 +322,10 @@ pub(crate) fn invalid(cell: &str, why: String, limits: &Limits) -> GateCell {
         effective_blocks: None,
         base_ns: None,
         head_ns: None,
+        base_rss_bytes: None,
+        head_rss_bytes: None,
+        base_cpu_percent: None,
+        head_cpu_percent: None,
         min_effect_percent: limits.min_effect_percent,
         allowed_percent: limits.allowed_slowdown_percent,
     }
@@ -344,6 +359,10 @@ fn gate_cell(
         effective_blocks: first.map(|first| first.effective_blocks),
         base_ns,
         head_ns,
+        base_rss_bytes: None,
+        head_rss_bytes: None,
+        base_cpu_percent: None,
+        head_cpu_percent: None,
         min_effect_percent: round(percent(limits.min_effect)),
         allowed_percent: round(percent(limits.allowed)),
     }
@@ -406,9 +425,23 @@ fn notes(session: &Session, comparison: &Comparison, judged: &Judgements, report
     notes.extend(session.plan.notes.iter().cloned());
 }
 
+/// What each side takes of each cell besides time.
+fn take(session: &Session, comparison: &Comparison, report: &mut GateReport) {
+    let cpus = session.machine.pointer("/limits/default_threads");
+    let cpus = cpus.and_then(serde_json::Value::as_u64).unwrap_or(0);
+    for cell in &mut report.cells {
+        let Some([base, head]) = comparison.taken.get(&cell.cell) else {
+            continue;
+        };
+        cell.base_rss_bytes = base.peak_rss_bytes;
+        cell.head_rss_bytes = head.peak_rss_bytes;
+        cell.base_cpu_percent = base.cpu_percent(cpus);
+        cell.head_cpu_percent = head.cpu_percent(cpus);
+    }
+}
+
 /// Absolute budgets of the head.
-fn budgets(measured: &[&Cell], blocks: &[PairedBlock], limits: &Limits, report: &mut GateReport) {
-    let times = medians(blocks);
+fn budgets(measured: &[&Cell], limits: &Limits, report: &mut GateReport) {
     let ids: Vec<&str> = measured.iter().map(|row| row.cell.as_str()).collect();
     for pattern in limits.unused(&ids) {
         if pattern != MEAN {
@@ -418,7 +451,8 @@ fn budgets(measured: &[&Cell], blocks: &[PairedBlock], limits: &Limits, report: 
         }
     }
     for row in measured {
-        let call_ns = times.get(&row.cell).and_then(|times| times[1]);
+        let judged = report.cells.iter().find(|cell| cell.cell == row.cell);
+        let call_ns = judged.and_then(|cell| cell.head_ns);
         let tokens = match row.workload {
             Workload::Decode => Some(row.batch.unwrap_or(1) as f64),
             Workload::Chat => Some(1.0),
@@ -428,6 +462,8 @@ fn budgets(measured: &[&Cell], blocks: &[PairedBlock], limits: &Limits, report: 
         let observed = Observed {
             latency_ms: call_ns.map(|ns| ns / 1e6),
             tokens_per_s: call_ns.zip(tokens).map(|(ns, tokens)| 1e9 * tokens / ns),
+            rss_bytes: judged.and_then(|cell| cell.head_rss_bytes),
+            cpu_percent: judged.and_then(|cell| cell.head_cpu_percent),
             ..Observed::default()
         };
         keep(limits, &row.cell, &observed, report);

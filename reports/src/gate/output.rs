@@ -182,6 +182,7 @@ fn sentence_case(text: &str) -> String {
 /// A line a cell, numbers without units.
 pub fn gate_csv(report: &GateReport) -> String {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let whole = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     let mut writer = csv::Writer::from_writer(Vec::new());
     // Both cannot fail: it is written into memory, and every record has the fields of the header.
     let _ = writer.write_record([
@@ -199,6 +200,10 @@ pub fn gate_csv(report: &GateReport) -> String {
         "discarded",
         "base_ns",
         "head_ns",
+        "base_rss_bytes",
+        "head_rss_bytes",
+        "base_cpu_percent",
+        "head_cpu_percent",
     ]);
     for cell in report.judged() {
         let _ = writer.write_record([
@@ -216,6 +221,10 @@ pub fn gate_csv(report: &GateReport) -> String {
             cell.discarded.to_string(),
             number(cell.base_ns),
             number(cell.head_ns),
+            whole(cell.base_rss_bytes),
+            whole(cell.head_rss_bytes),
+            number(cell.base_cpu_percent),
+            number(cell.head_cpu_percent),
         ]);
     }
     let bytes = writer.into_inner().unwrap_or_default();

@@ -238,3 +238,44 @@ fn two_runs_decide_little_and_say_so() {
     )
     .unwrap_err();
 }
+
+#[test]
+fn memory_and_cpu_time_of_the_head_have_budgets() {
+    let (mut session, rows, blocks) = record([0.0; 3]);
+    session.machine = serde_json::json!({"limits": {"default_threads": 2}});
+    let mut comparison = session.comparison.clone().unwrap();
+    let taken = |peak_rss_bytes, cpu_ns| trit_core::Taken {
+        peak_rss_bytes: Some(peak_rss_bytes),
+        cpu_ns: Some(cpu_ns),
+        wall_ns: Some(1_000),
+    };
+    // The base is over both budgets too, and nobody's business; the second cell was looked at and keeps them.
+    let sides = [taken(800_000_000, 2_000), taken(900_000_000, 1_900)];
+    comparison.taken.insert(CELLS[2].to_owned(), sides);
+    let kept = [taken(1_000_000, 1_000), taken(1_000_000, 1_000)];
+    comparison.taken.insert(CELLS[1].to_owned(), kept);
+    let text = "[limits]\nmax_rss_mb = 500\nmax_cpu_percent = 80\n";
+    let limits = Limits::parse("limits.toml", text).unwrap();
+    let report = gate_rows(&session, &comparison, &rows, &blocks, &limits);
+    let messages: Vec<&str> = report
+        .violations
+        .iter()
+        .map(|violation| violation.message.as_str())
+        .collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].contains("900 MB is above the limit of 500 MB"));
+    assert!(messages[1].contains("CPU use 95 % is above the limit of 80 %"));
+    assert_eq!(report.end(false), GateEnd::Regression);
+    // What was not looked at is told, and not judged.
+    let untold = report
+        .notes
+        .iter()
+        .filter(|note| note.contains("was not measured"));
+    assert_eq!(untold.filter(|note| note.starts_with(CELLS[0])).count(), 2);
+    let csv = gate_csv(&report);
+    assert!(csv.contains(",800000000,900000000,100,95\n"), "{csv}");
+    // A record of before: no budget can be judged.
+    session.machine = serde_json::Value::Null;
+    let report = gate_rows(&session, &Comparison::default(), &rows, &blocks, &limits);
+    assert!(report.violations.is_empty());
+}

@@ -200,6 +200,7 @@ impl<'a> Bench<'a> {
                 bench: self,
                 subject,
                 first,
+                reset_peak: false,
             };
             let sample = taking
                 .slice(Side::A, iterations)
@@ -224,6 +225,8 @@ pub(super) struct Taking<'b, 'a> {
     pub(super) bench: &'b mut Bench<'a>,
     pub(super) subject: &'b Subject,
     pub(super) first: &'b mut FirstAnswers,
+    /// Whether the peak of the resident set starts anew.
+    pub(super) reset_peak: bool,
 }
 
 impl Contest for Taking<'_, '_> {
@@ -239,7 +242,8 @@ impl Contest for Taking<'_, '_> {
             slot,
             iterations,
             warm_up: u64::from(!engine),
-            reset_peak: false,
+            reset_peak: self.reset_peak,
+            bare: false,
         };
         match self.bench.ask(at, &request)? {
             Reply::Sliced {

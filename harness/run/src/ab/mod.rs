@@ -4,11 +4,12 @@
 //! block: the looks depend on the budget and on how long it takes to set a pair of processes up, never on a result.
 
 mod bench;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use trit_core::{
-    Appender, Cell, Comparison, Limits, Measurement, Rng, RunDir, RunDirError, Session, Side,
+    Appender, Cell, Comparison, Limits, Measurement, Plan, Rng, RunDir, RunDirError, Session, Side,
     Status, Workload, paired_blocks,
 };
 use trit_measure::Clock;
@@ -78,6 +79,12 @@ pub struct AbOptions<'a> {
     pub interrupted: &'a dyn Fn() -> bool,
     /// The clock of the budget.
     pub clock: &'a dyn Clock,
+}
+
+/// Makes cold working sets as small as processes can fill again and again.
+pub(crate) fn limit_cold(plan: &mut Plan, l3_bytes: u64) {
+    let floor = COLD_CACHES.saturating_mul(l3_bytes.max(8 << 20));
+    plan.cold_bytes = plan.cold_bytes.min(floor);
 }
 
 /// What came of a comparison.
@@ -179,8 +186,7 @@ impl<'a, 'p> Ab<'a, 'p> {
         progress: &'p mut dyn Progress,
     ) -> Result<(u64, Self), RunDirError> {
         let mut session = options.session;
-        let floor = COLD_CACHES.saturating_mul(options.l3_bytes.max(8 << 20));
-        session.plan.cold_bytes = session.plan.cold_bytes.min(floor);
+        limit_cold(&mut session.plan, options.l3_bytes);
         let mut comparison = session.comparison.clone().unwrap_or_default();
         CONTROL.clone_into(&mut comparison.control);
         let first_round = if options.dir.path().join("measurements.csv").exists() {
@@ -439,6 +445,7 @@ impl<'a, 'p> Ab<'a, 'p> {
                     bench: &mut *bench,
                     subject,
                     first: &mut self.first,
+                    reset_peak: false,
                 };
                 match pairing.block(&mut taking) {
                     Ok(_) if visit == 0 => {}
@@ -454,6 +461,7 @@ impl<'a, 'p> Ab<'a, 'p> {
                                 ..measurement(&subject.id, times)
                             })
                             .collect();
+                        self.add_cpu(&subject.id, &block.samples);
                         self.measurements.rows(&rows)?;
                         self.rows.extend(rows);
                         self.entries[*at].measured = true;
@@ -513,7 +521,9 @@ impl<'a, 'p> Ab<'a, 'p> {
 
     /// Fixes looks and times, once it is known how long setting up takes. Nothing about the builds is known then.
     fn fix_looks(&mut self) -> Result<u64, RunDirError> {
-        let (pairs, pair_ns) = schedule(self.left_ns(), self.setup_ns, self.visit_ns);
+        // The look at the memory sets every cell up once more.
+        let left_ns = self.left_ns().saturating_sub(self.setup_ns);
+        let (pairs, pair_ns) = schedule(left_ns, self.setup_ns, self.visit_ns);
         self.comparison.pair_ns = pair_ns;
         self.comparison.looks = looks(pairs as usize)
             .iter()
@@ -526,8 +536,7 @@ impl<'a, 'p> Ab<'a, 'p> {
 
     fn once(&mut self) -> Result<Option<Judgements>, End> {
         let mut process = 0;
-        "the last look was reached".clone_into(&mut self.comparison.ended);
-        let judged = loop {
+        let (mut judged, ended) = loop {
             let alive = self.alive();
             if !self.has_cells() {
                 "no cell is left".clone_into(&mut self.comparison.ended);
@@ -544,22 +553,23 @@ impl<'a, 'p> Ab<'a, 'p> {
             let looks = self.comparison.looks.clone();
             if looks.iter().any(|(pairs, _)| *pairs == process) {
                 let judged = self.judge();
-                let last = looks.last().is_some_and(|(pairs, _)| *pairs == process);
-                let settled = judged.settled();
-                if settled && !last {
-                    "every cell was decided".clone_into(&mut self.comparison.ended);
+                if looks.last().is_some_and(|(pairs, _)| *pairs == process) {
+                    break (judged, "the last look was reached");
                 }
-                if settled || last {
-                    break judged;
+                if judged.settled() {
+                    break (judged, "every cell was decided");
                 }
             }
         };
         let doubtful = judged.to_confirm();
-        if doubtful.is_empty() || judged.disturbed {
-            return Ok(Some(judged));
+        if !doubtful.is_empty() && !judged.disturbed {
+            self.confirm(&doubtful)?;
+            judged = self.judge();
         }
-        self.confirm(&doubtful)?;
-        Ok(Some(self.judge()))
+        self.look_at_memory()?;
+        // Only now: a record that does not say how it ended was cut short.
+        ended.clone_into(&mut self.comparison.ended);
+        Ok(Some(judged))
     }
 
     /// Whether a cell is left that is not the control.
@@ -592,7 +602,9 @@ impl<'a, 'p> Ab<'a, 'p> {
             if which.is_empty() {
                 return Ok(());
             }
+            // The rest of the set-ups, and that of the look at the memory.
             let later = (self.setup_ns as f64 * part) as u64 * (pairs - process - 1);
+            let later = later.saturating_add(self.setup_ns);
             let visit_ns = (self.visit_ns as f64 * part) as u64;
             self.pair(1, process, &which, &mut |ab| {
                 let share = ab.left_ns().saturating_sub(later) / (pairs - process);

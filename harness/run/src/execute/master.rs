@@ -406,6 +406,7 @@ impl<'a> Master<'a> {
             iterations,
             warm_up,
             reset_peak: true,
+            bare: false,
         };
         match self.ask(key, &request, timeout)? {
             Reply::Sliced {

@@ -5,6 +5,7 @@ mod catalog;
 mod control;
 mod dispatch;
 mod engine;
+mod inside;
 mod multiply;
 mod pack;
 mod probe;
@@ -20,8 +21,8 @@ use std::rc::Rc;
 use trit_core::TimelineRow;
 use trit_kernel::Cpu;
 use trit_measure::{
-    Clock, Counters, CpuTimes, Evidence, Memory, MonotonicClock, Team, default_threads, memory,
-    reset_peak_rss,
+    Clock, Counters, CpuTimes, MachineEvidence, Memory, MonotonicClock, Roots, Team,
+    default_threads, memory, reset_peak_rss,
 };
 
 use crate::pairing::iterations_for;
@@ -29,6 +30,7 @@ use crate::protocol::{
     Answer, FailureKind, Hello, Job, Opened, PROTOCOL, Reply, Request, Sample, Task, Token,
 };
 use engine::Engines;
+pub(crate) use inside::Inside;
 use probe::Arenas;
 use weights::WeightStore;
 
@@ -240,24 +242,63 @@ impl Shop {
     }
 }
 
+/// What is read around a slice.
+struct Looks {
+    /// Where the system permits them.
+    counters: Option<Counters>,
+    /// What the machine counts.
+    evidence: MachineEvidence,
+}
+
+impl Looks {
+    fn open() -> Self {
+        Self {
+            counters: Counters::open().ok(),
+            evidence: MachineEvidence::find(&Roots::default()),
+        }
+    }
+}
+
 /// The state of a worker.
 struct Floor {
     shop: Shop,
-    /// Where the system permits them.
-    counters: Option<Counters>,
+    looks: Looks,
     subjects: BTreeMap<u64, Box<dyn Subject>>,
 }
 
 impl Floor {
+    /// Without any cell.
+    fn new(cpu: Cpu, looks: Looks) -> Self {
+        Self {
+            shop: Shop {
+                cpu,
+                teams: BTreeMap::new(),
+                weights: WeightStore::default(),
+                engines: Engines::default(),
+                arenas: Arenas::default(),
+            },
+            looks,
+            subjects: BTreeMap::new(),
+        }
+    }
+
+    /// The answer to any request.
+    fn reply(&mut self, request: Request) -> Reply {
+        self.answer(request).unwrap_or_else(|fault| Reply::Failure {
+            kind: fault.kind,
+            message: fault.message,
+        })
+    }
+
     fn subject(&mut self, slot: u64) -> Result<&mut Box<dyn Subject>, Fault> {
         self.counted(slot).map(|(_, subject)| subject)
     }
 
-    /// A subject, and what counts while it runs.
-    fn counted(&mut self, slot: u64) -> Result<(Option<&Counters>, &mut Box<dyn Subject>), Fault> {
+    /// A subject, and what is read around its slices.
+    fn counted(&mut self, slot: u64) -> Result<(&Looks, &mut Box<dyn Subject>), Fault> {
         let subject = self.subjects.get_mut(&slot);
         let subject = subject.ok_or_else(|| Fault::failed(format!("slot {slot} is not open")))?;
-        Ok((self.counters.as_ref(), subject))
+        Ok((&self.looks, subject))
     }
 
     fn answer(&mut self, request: Request) -> Result<Reply, Fault> {
@@ -278,11 +319,13 @@ impl Floor {
                 iterations,
                 warm_up,
                 reset_peak,
+                bare,
             } => {
                 let was_reset = reset_peak && reset_peak_rss();
-                let (counters, subject) = self.counted(slot)?;
+                let (looks, subject) = self.counted(slot)?;
+                let looks = Some(looks).filter(|_| !bare);
                 let (sample, tokens) =
-                    slice(subject.as_mut(), iterations, warm_up, was_reset, counters)?;
+                    slice(subject.as_mut(), iterations, warm_up, was_reset, looks)?;
                 Ok(Reply::Sliced {
                     sample,
                     answers: subject.answers()?,
@@ -294,9 +337,9 @@ impl Floor {
                 Ok(Reply::Done)
             }
             Request::Loop { slot, at_least_ns } => {
-                let (counters, subject) = self.counted(slot)?;
+                let (looks, subject) = self.counted(slot)?;
                 let calls = || subject.run_loop(at_least_ns.min(MAX_LOOP_NS));
-                let (sample, _) = sample(counters, calls, true)?;
+                let (sample, _) = sample(Some(looks), calls, true)?;
                 Ok(Reply::Looped { sample })
             }
             Request::EndLoop { slot } => Ok(Reply::Answers {
@@ -325,7 +368,7 @@ fn slice(
     iterations: u64,
     warm_up: u64,
     was_reset: bool,
-    counters: Option<&Counters>,
+    looks: Option<&Looks>,
 ) -> Result<(Sample, Vec<Token>), Fault> {
     if iterations == 0 {
         return Err(Fault::failed("a slice of 0 iterations"));
@@ -333,25 +376,38 @@ fn slice(
     subject.poison();
     subject.warm_up(warm_up)?;
     subject.poison();
-    sample(counters, || subject.slice(iterations), was_reset)
+    sample(looks, || subject.slice(iterations), was_reset)
 }
 
-/// What `calls` did, and what the system says about it.
+/// What `calls` did, and what the system says about it; with nothing to look at, the time alone.
 fn sample(
-    counters: Option<&Counters>,
+    looks: Option<&Looks>,
     calls: impl FnOnce() -> Result<Done, Fault>,
     was_reset: bool,
 ) -> Result<(Sample, Vec<Token>), Fault> {
-    let before = Evidence::before();
+    let Some(looks) = looks else {
+        let done = calls()?;
+        let sample = Sample {
+            iterations: done.calls,
+            time_ns: done.time_ns,
+            prepare_ns: done.prepare_ns,
+            ..Sample::default()
+        };
+        return Ok((sample, done.tokens));
+    };
+    let counters = looks.counters.as_ref();
+    let before = looks.evidence.before();
     let counted = counters.map(Counters::read);
+    let start_ns = MonotonicClock.now_ns();
     let done = calls()?;
+    let evidence_ns = MonotonicClock.now_ns().saturating_sub(start_ns);
     // The counters are those of this process.
     let counted = counters
         .zip(counted)
         .filter(|_| done.outside.is_none())
         .map(|(counters, before)| counters.read().since(&before))
         .unwrap_or_default();
-    let evidence = Evidence::after().since(&before);
+    let evidence = looks.evidence.after().since(&before);
     let (cpu, memory) = if let Some(outside) = done.outside {
         (outside.cpu, outside.memory)
     } else {
@@ -378,6 +434,7 @@ fn sample(
         cycles: counted.cycles,
         instructions: counted.instructions,
         llc_misses: counted.llc_misses,
+        evidence_ns: Some(evidence_ns),
         peak_rss_bytes: memory.peak_rss_bytes,
         rss_anon_bytes: memory.rss_anon_bytes,
         rss_file_bytes: memory.rss_file_bytes,
@@ -394,7 +451,7 @@ fn sample(
 pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
     // Before there is another thread: those that are started later are counted with it. Why there are none is in the record
     // of the session.
-    let counters = Counters::open().ok();
+    let looks = Looks::open();
     // Before any thread is tied to a CPU: the pool's threads inherit the affinity of the thread that makes them.
     let threads = default_threads();
     // Fails only when the pool exists already, which serves as well.
@@ -425,29 +482,18 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()>
         kernels: catalog::kernels(cpu),
     };
     put(&serde_json::to_string(&hello)?)?;
-    let mut floor = Floor {
-        shop: Shop {
-            cpu,
-            teams: BTreeMap::new(),
-            weights: WeightStore::default(),
-            engines: Engines::default(),
-            arenas: Arenas::default(),
-        },
-        counters,
-        subjects: BTreeMap::new(),
-    };
+    let mut floor = Floor::new(cpu, looks);
     for line in input.lines() {
         let line = line?;
         let request: Result<Request, _> = serde_json::from_str(&line);
         let last = matches!(request, Ok(Request::Exit));
         let reply = match request {
-            Ok(request) => floor.answer(request),
-            Err(error) => Err(Fault::failed(format!("malformed request: {error}"))),
+            Ok(request) => floor.reply(request),
+            Err(error) => Reply::Failure {
+                kind: FailureKind::Failed,
+                message: format!("malformed request: {error}"),
+            },
         };
-        let reply = reply.unwrap_or_else(|fault| Reply::Failure {
-            kind: fault.kind,
-            message: fault.message,
-        });
         put(&serde_json::to_string(&reply)?)?;
         if last {
             break;
@@ -460,4 +506,123 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()>
 fn untie(_thread: usize) {
     // Where the system refuses, the thread stays on one CPU: slower, and no less right.
     let _ = trit_measure::sys::affinity::unpin_thread();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use trit_core::{Discard, Measurement, Side, paired_blocks};
+    use trit_measure::sys::affinity::process_cpus;
+
+    use super::*;
+    use crate::execute::measurement;
+
+    /// Heat in its fifth slice, and half the clock rate in its tenth. Its times are the same in all of them.
+    struct Hot {
+        throttles: PathBuf,
+        clock: PathBuf,
+        slices: u64,
+    }
+
+    impl Subject for Hot {
+        fn opened(&self) -> Opened {
+            Opened::default()
+        }
+
+        fn warm_up(&mut self, _calls: u64) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn poison(&mut self) {}
+
+        fn slice(&mut self, iterations: u64) -> Result<Done, Fault> {
+            self.slices += 1;
+            if self.slices == 5 {
+                fs::write(&self.throttles, "8\n").map_err(Fault::failed)?;
+            }
+            let khz = if self.slices == 10 {
+                1_500_000
+            } else {
+                3_000_000
+            };
+            fs::write(&self.clock, format!("{khz}\n")).map_err(Fault::failed)?;
+            Ok(Done {
+                calls: iterations,
+                time_ns: 1_000 * iterations,
+                ..Done::default()
+            })
+        }
+
+        fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn put(root: &Path, name: &str, text: &str) -> PathBuf {
+        let path = root.join("sys/devices/system/cpu").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn heat_and_a_slower_clock_discard_blocks_whatever_their_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let first = process_cpus().map_or(0, |cpus| cpus[0]);
+        put(root, "online", "0\n");
+        let mut hot = Hot {
+            throttles: put(root, "cpu0/thermal_throttle/core_throttle_count", "7\n"),
+            clock: put(
+                root,
+                &format!("cpu{first}/cpufreq/scaling_cur_freq"),
+                "3000000\n",
+            ),
+            slices: 0,
+        };
+        let looks = Looks {
+            counters: None,
+            evidence: MachineEvidence::find(&Roots::under(root)),
+        };
+        let mut rows: Vec<Measurement> = Vec::new();
+        for block in 0..4 {
+            for (sample, side) in (0..).zip([Side::A, Side::B, Side::B, Side::A]) {
+                let (slice, _) = slice(&mut hot, 100, 0, false, Some(&looks)).unwrap();
+                assert_eq!(
+                    slice.frequency_khz.is_some(),
+                    slice.throttle_count.is_some()
+                );
+                rows.push(Measurement {
+                    block,
+                    side,
+                    sample,
+                    process: Some(0),
+                    // Those of whatever else this process is testing.
+                    involuntary_switches: None,
+                    ..measurement("hot", &slice)
+                });
+            }
+        }
+        let discards: Vec<Option<Discard>> = paired_blocks(&rows)
+            .iter()
+            .map(|block| block.discard)
+            .collect();
+        assert_eq!(
+            discards,
+            [
+                None,
+                Some(Discard::Throttled),
+                Some(Discard::Frequency),
+                None
+            ]
+        );
+        // A bare slice is looked at by nobody.
+        let (bare, _) = slice(&mut hot, 1, 0, false, None).unwrap();
+        assert_eq!(
+            (bare.user_ns, bare.throttle_count, bare.time_ns),
+            (None, None, 1_000)
+        );
+    }
 }
