@@ -245,6 +245,32 @@ fn the_test_of_the_gate_refuses_broken_baselines() {
     assert_eq!(stdout(&tested).matches(",refused,yes,").count(), 6);
 }
 
+#[test]
+fn drift_by_a_fake_clock_does_not_reach_the_verdicts() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let place = out.display().to_string();
+    let tested = run([
+        "selftest",
+        "--part",
+        "drift",
+        "--allow-debug",
+        "--out",
+        &place,
+    ]);
+    assert_eq!(tested.status.code(), Some(0), "{}", stderr(&tested));
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let findings = read("findings.csv");
+    assert!(
+        findings.contains("bias under drift by a fake clock,below 0.1 %,")
+            && findings.ends_with(",yes\n"),
+        "{findings}"
+    );
+    let drift = read("drift.csv");
+    assert_eq!(drift.lines().count(), 8, "{drift}");
+    assert!(read("selftest.md").contains("| ramp of 50 % in 5 s"));
+}
+
 fn gate_pr(dir: &Path, base: &str, head: &str, out: &str) -> Command {
     let mut command = Command::new(path("scripts/gate-pr"));
     command
@@ -294,6 +320,12 @@ fn the_script_for_pull_requests_gates() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(5), "{base}: {}", stderr(&output));
+        let summary = fs::read_to_string(dir.path().join("broken/gate.md")).unwrap();
+        assert!(
+            summary.starts_with("### Performance: not judged"),
+            "{summary}"
+        );
+        fs::remove_dir_all(dir.path().join("broken")).unwrap();
     }
     // An unchanged program: whatever the machine is busy with, it does not regress.
     let summary = dir.path().join("summary.md");

@@ -17,7 +17,7 @@ fn number(machine: &Value, pointer: &str) -> Option<u64> {
 }
 
 /// The processor with its cores, in a few words; `unknown machine` when the record does not say.
-pub(crate) fn machine_line(session: &Session) -> String {
+pub fn machine_line(session: &Session) -> String {
     let machine = &session.machine;
     let mut parts = Vec::new();
     parts.extend(text(machine, "/cpu/model").map(str::to_owned));

@@ -46,11 +46,12 @@ pub use contrast::{
 };
 pub use error::ReportError;
 pub use exchange::{ExchangeError, ExportFormat, ImportFacts, ImportFormat, export, import};
+pub use facts::machine_line;
 pub use format::{Format, UnknownFormat, render};
 pub use gate::{
-    GateCell, GateEnd, GateError, GateReport, GateViolation, Replay, ReplayRow, UnpairedError,
-    gate_csv, gate_json, gate_junit, gate_markdown, gate_record, gate_table, gate_unpaired,
-    read_summaries, replay,
+    Finding, GateCell, GateEnd, GateError, GateReport, GateViolation, Replay, ReplayRow,
+    UnpairedError, alarm_finding, alarms_explained, gate_csv, gate_json, gate_junit, gate_markdown,
+    gate_record, gate_table, gate_unpaired, read_summaries, replay, replay_findings,
 };
 pub use html::write_report_html;
 pub use joules::energy_paper;

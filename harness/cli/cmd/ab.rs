@@ -14,10 +14,11 @@ use trit_run::{
 
 use crate::args::{FormatArg, budget};
 use crate::built::{Built, built};
-use crate::cmd::gate::{gate_failure, read_limits, show};
+use crate::cmd::gate::{gate_failure, show};
 use crate::cmd::report::record_failure;
 use crate::cmd::run::{describe, load_suite, name_models, this_program};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::files;
 use crate::out::say;
 use crate::probe;
 use crate::progress::Bar;
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &AbArgs) -> Outcome {
             "this is a debug build, whose times mean nothing; hint: cargo run --release -- ab, or --allow-debug to record anyway"
         )));
     }
-    let limits = read_limits(args.limits.as_deref())?;
+    let limits = files::limits(args.limits.as_deref())?;
     let builds = [built(&args.base)?, built(&args.head)?];
     let wanted = Wanted {
         suite: args.suite.clone(),
@@ -165,13 +166,63 @@ pub(crate) fn run(args: &AbArgs) -> Outcome {
     })
 }
 
+/// A machine, and the cells of a suite on it.
+pub(crate) struct Planned {
+    pub(crate) machine: trit_measure::Machine,
+    pub(crate) survey: trit_run::Survey,
+    pub(crate) suite: trit_core::Suite,
+    pub(crate) plan: trit_core::Plan,
+}
+
+/// Plans a suite without its pairs, for `worker`. `None` when it was interrupted.
+pub(crate) fn planned(
+    wanted: &Wanted,
+    worker: &WorkerCommand,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Planned>, Failure> {
+    let suite = load_suite(&wanted.suite)?;
+    let machine = trit_measure::machine();
+    say("looking at the kernels of this machine");
+    let survey = match trit_run::survey(worker, &[], Timeouts::default().start, interrupted) {
+        Ok(survey) => survey,
+        Err(WorkerError::Interrupted) => return Ok(None),
+        Err(error) => return Err(Failure::failed(error)),
+    };
+    let overrides = Overrides {
+        budget: wanted.budget,
+        seed: wanted.seed,
+        filter: wanted.filter.clone(),
+        // A meter covers seconds and the whole machine: it cannot tell two processes apart that take turns.
+        energy: Some(EnergyMode::Off),
+        ..Overrides::default()
+    };
+    let context = PlanContext::of_machine(&machine, &survey, &suite, overrides);
+    let mut plan = trit_run::plan(&suite, &context).map_err(Failure::usage)?;
+    // Pairs within one build are no matter of two.
+    plan.pairs.clear();
+    plan.cells
+        .retain(|planned| planned.station != trit_core::Station::Pair);
+    if plan.cells.is_empty() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "no cell is left; hint: `tritbench run --list` shows the cells of a suite"
+        )));
+    }
+    say(&describe(&plan));
+    name_models(&mut plan)?;
+    Ok(Some(Planned {
+        machine,
+        survey,
+        suite,
+        plan,
+    }))
+}
+
 /// Measures two builds. `None` when it was interrupted before anything was recorded.
 pub(crate) fn compare(
     builds: &[Built; 2],
     wanted: Wanted,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<(RunDir, AbOutcome)>, Failure> {
-    let suite = load_suite(&wanted.suite)?;
     probe::cpu()?;
     let reference = probe::worker_command()?;
     let of = |side: usize| WorkerCommand {
@@ -190,34 +241,15 @@ pub(crate) fn compare(
             }
         }
     }
-    let machine = trit_measure::machine();
-    say("looking at the kernels of this machine");
-    let survey = match trit_run::survey(&workers[1], &[], Timeouts::default().start, interrupted) {
-        Ok(survey) => survey,
-        Err(WorkerError::Interrupted) => return Ok(None),
-        Err(error) => return Err(Failure::failed(error)),
+    let Some(planned) = planned(&wanted, &workers[1], interrupted)? else {
+        return Ok(None);
     };
-    let overrides = Overrides {
-        budget: wanted.budget,
-        seed: wanted.seed,
-        filter: wanted.filter,
-        // A meter covers seconds and the whole machine: it cannot tell two processes apart that take turns.
-        energy: Some(EnergyMode::Off),
-        ..Overrides::default()
-    };
-    let context = PlanContext::of_machine(&machine, &survey, &suite, overrides);
-    let mut plan = trit_run::plan(&suite, &context).map_err(Failure::usage)?;
-    // Pairs within one build are no matter of two.
-    plan.pairs.clear();
-    plan.cells
-        .retain(|planned| planned.station != trit_core::Station::Pair);
-    if plan.cells.is_empty() {
-        return Err(Failure::usage(anyhow::anyhow!(
-            "no cell is left; hint: `tritbench run --list` shows the cells of a suite"
-        )));
-    }
-    say(&describe(&plan));
-    name_models(&mut plan)?;
+    let Planned {
+        machine,
+        survey,
+        suite,
+        plan,
+    } = planned;
     let added = added_work(&wanted.added, &plan)?;
     let mut session = trit_run::new_session(&suite, &plan, &machine, &survey, this_program());
     session.comparison = Some(Comparison {

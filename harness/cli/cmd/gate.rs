@@ -1,7 +1,7 @@
 //! `tritbench gate`: a verdict on a change.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,10 +11,8 @@ use trit_report::{GateEnd, GateError, GateReport, UnpairedError};
 use crate::args::{Format, FormatArg};
 use crate::cmd::report::record_failure;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::files;
 use crate::out::{Out, say};
-
-/// The longest file of limits that is read.
-const MAX_LIMITS_BYTES: u64 = 1 << 20;
 
 /// Judges a change: regressed, improved, passed, inconclusive or invalid, for every cell
 #[derive(Args, Debug)]
@@ -68,7 +66,7 @@ pub(crate) struct GateArgs {
 }
 
 pub(crate) fn run(args: &GateArgs) -> Outcome {
-    let limits = read_limits(args.limits.as_deref())?;
+    let limits = files::limits(args.limits.as_deref())?;
     let report = match (&args.dir, &args.baseline, &args.candidate) {
         (Some(dir), ..) => {
             let dir = RunDir::open(dir).map_err(Failure::unusable)?;
@@ -146,30 +144,4 @@ pub(crate) fn gate_failure(error: &GateError) -> Failure {
         GateError::RunDir(error) if !error.is_content() => record_failure(error),
         error => Failure::unusable(anyhow::anyhow!("{error}")),
     }
-}
-
-/// The limits of a file, or the defaults.
-pub(crate) fn read_limits(path: Option<&Path>) -> Result<Limits, Failure> {
-    let Some(path) = path else {
-        return Ok(Limits::default());
-    };
-    let name = path.display().to_string();
-    let io = |error| {
-        Failure::failed(anyhow::Error::new(error).context(format!("cannot read limits `{name}`")))
-    };
-    let mut bytes = Vec::new();
-    fs::File::open(path)
-        .map_err(io)?
-        .take(MAX_LIMITS_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .filter(|text| text.len() as u64 <= MAX_LIMITS_BYTES)
-        .ok_or_else(|| {
-            Failure::unusable(anyhow::anyhow!(
-                "limits `{name}` are no text of at most {MAX_LIMITS_BYTES} bytes; hint: is it a TOML file?"
-            ))
-        })?;
-    Limits::parse(&name, &text).map_err(Failure::unusable)
 }

@@ -1,24 +1,33 @@
 //! `tritbench selftest`: whether the gate can be trusted on this machine.
 
+mod method;
+mod record;
+mod replay;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use trit_core::{Limits, RunDir, SummaryRow, paired_blocks};
+use trit_core::{Limits, RunDir, SESSION_FILE, SummaryRow};
 use trit_measure::sys::interrupt;
-use trit_report::{GateCell, GateReport};
+use trit_report::{Finding, GateCell, GateReport};
 use trit_run::Extent;
-use trit_stats::{judge::Verdict, median, wilson};
+use trit_run::overhead::Overhead;
+use trit_stats::{binomial_upper_bound, judge::Verdict, median, wilson};
 
 use crate::args::{FormatArg, budget};
 use crate::built::{Built, built, layouts};
 use crate::cmd::ab::{AddedWork, Wanted, compare};
-use crate::cmd::gate::{gate_failure, read_limits};
+use crate::cmd::gate::gate_failure;
 use crate::cmd::report::record_failure;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, Table, say};
+use method::{Busy, drift_table, overhead, overhead_table};
+use record::{Record, finding_table, rate_row, rate_table};
+use replay::replay;
 
 /// The limits of the test: finer than the defaults, so that 2 % has to be found.
 const LIMITS: &str = "[limits]\nmin_effect_percent = 1\nallowed_slowdown_percent = 2\n";
@@ -26,7 +35,7 @@ const LIMITS: &str = "[limits]\nmin_effect_percent = 1\nallowed_slowdown_percent
 const SLOWDOWNS: [f64; 3] = [10.0, 5.0, 2.0];
 /// Work that is added to the base: nothing may be called slower then.
 const NEGATIVE: f64 = -5.0;
-/// Time of all live comparisons of one repetition.
+/// Time of everything that is measured in one repetition.
 const BUDGET: Duration = Duration::from_mins(8);
 
 /// One part of the test.
@@ -40,8 +49,60 @@ enum Part {
     Slower,
     /// Added work in the base
     Faster,
+    /// The same program on both sides while another CPU is kept busy; not by default
+    Busy,
+    /// What reading evidence, processes of their own and recording cost the cells, once; not by default
+    Overhead,
+    /// Drift of the machine's speed, on a fake clock
+    Drift,
     /// Baselines that are missing or broken
     Broken,
+}
+
+impl Part {
+    /// The parts that compare two builds.
+    const LIVE: [Self; 5] = [
+        Self::Same,
+        Self::Layout,
+        Self::Slower,
+        Self::Faster,
+        Self::Busy,
+    ];
+    /// The parts that are left out unless they are asked for.
+    const ON_REQUEST: [Self; 2] = [Self::Busy, Self::Overhead];
+
+    /// The word in records.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Layout => "layout",
+            Self::Slower => "slower",
+            Self::Faster => "faster",
+            Self::Busy => "busy",
+            Self::Overhead => "overhead",
+            Self::Drift => "drift",
+            Self::Broken => "broken",
+        }
+    }
+
+    /// Work that is added to the cells in turn.
+    const fn added(self) -> &'static [f64] {
+        match self {
+            Self::Slower => &SLOWDOWNS,
+            Self::Faster => &[NEGATIVE],
+            _ => &[],
+        }
+    }
+
+    /// What the sides of an unchanged comparison are; `None` for parts that change something.
+    const fn unchanged(self) -> Option<&'static str> {
+        match self {
+            Self::Same => Some("the same program"),
+            Self::Layout => Some("another code layout"),
+            Self::Busy => Some("the same program, another CPU busy"),
+            _ => None,
+        }
+    }
 }
 
 /// Tests the gate on this machine: false alarms, detection, broken baselines
@@ -51,10 +112,11 @@ enum Part {
                   It compares this program with itself, with itself built with another code layout (where the source and cargo are there), and \
                   with itself doing 2, 5 and 10 % more work in the kernels; then with a base that does more work, and with baselines that are \
                   missing or broken. The minimum effect is 1 % here, the allowed slowdown 2 %. It prints every outcome, the rates with 95 % intervals, and the \
-                  effect that this machine can see. It exits with 1 when something was not as it must be: a false alarm, a slowdown that passed, a \
-                  broken baseline that was judged. With --from it replays a recording instead.",
+                  effect that this machine can see, and leaves them as CSV and Markdown in --out; run again with the same --out it goes on. It exits with \
+                  1 when something was not as it must be: a false alarm, a slowdown that passed, a broken baseline that was judged. With --from it replays a \
+                  recording instead.",
     after_help = "Examples:
-  tritbench selftest                       every part: eight minutes, and building
+  tritbench selftest                       every part but `busy` and `overhead`: eight minutes, and building
   tritbench selftest --part same --repeat 30 --budget 2m
   tritbench selftest --from recording      a recording of scripts/record"
 )]
@@ -67,7 +129,7 @@ pub(crate) struct SelftestArgs {
     #[arg(long, value_name = "PART", value_enum)]
     part: Vec<Part>,
 
-    /// Do everything that is measured this often
+    /// Do every comparison this often
     #[arg(long, value_name = "N", default_value = "1", value_parser = crate::args::positive)]
     repeat: usize,
 
@@ -75,12 +137,12 @@ pub(crate) struct SelftestArgs {
     #[arg(long, value_name = "SUITE", default_value = "gate")]
     suite: String,
 
-    /// The directory for the records: new or empty [default: one under runs/]
+    /// The directory for the records: new, empty, or that of a test that was stopped [default: one under runs/; with --from none]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
     /// Replay a recording that `scripts/record aa` left, and measure nothing
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["budget", "part", "repeat", "suite", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["budget", "part", "repeat", "suite"])]
     from: Option<PathBuf>,
 
     /// Limits of the short comparisons of a replay [default: minimum effect 2 %, allowed slowdown 5 %]
@@ -107,37 +169,49 @@ pub(crate) fn run(args: &SelftestArgs) -> Outcome {
     let asked = interrupt::install().map_err(Failure::failed)?;
     let interrupted = || asked.load(std::sync::atomic::Ordering::SeqCst);
     let mut test = Test::new(args, &interrupted)?;
-    let wanted = |part| args.part.is_empty() || args.part.contains(&part);
-    let live = [Part::Same, Part::Layout, Part::Slower, Part::Faster];
-    let count = live.into_iter().filter(|part| wanted(*part)).count();
-    let each = args.budget.unwrap_or(BUDGET) / count.max(1) as u32;
+    let wanted = |part: &Part| {
+        if args.part.is_empty() {
+            !Part::ON_REQUEST.contains(part)
+        } else {
+            args.part.contains(part)
+        }
+    };
+    let live: Vec<Part> = Part::LIVE.into_iter().filter(wanted).collect();
+    let timed = live.len() + usize::from(wanted(&Part::Overhead));
+    let each = args.budget.unwrap_or(BUDGET) / timed.max(1) as u32;
     let mut ended = false;
     for nth in 0..args.repeat {
-        for part in live.into_iter().filter(|part| wanted(*part)) {
-            if !ended && !test.live(part, nth, each)? {
-                ended = true;
-            }
+        for part in &live {
+            ended = ended || !test.live(*part, nth, each)?;
         }
     }
-    if wanted(Part::Broken) && !ended {
+    if wanted(&Part::Overhead) && !ended {
+        ended = !test.overhead(each)?;
+    }
+    if wanted(&Part::Broken) && !ended {
         test.broken()?;
     }
-    test.print(args)?;
-    Ok(if ended {
-        Exit::Interrupted
-    } else if test.wrong.is_empty() {
-        Exit::Done
-    } else {
-        for wrong in &test.wrong {
-            say(&format!("error: {wrong}"));
-        }
-        Exit::Failed
+    let findings = test.print(args, wanted(&Part::Drift))?;
+    for finding in findings.iter().filter(|finding| finding.met == Some(false)) {
+        say(&format!(
+            "error: {}: {}; wanted: {}",
+            finding.question, finding.found, finding.wanted
+        ));
+    }
+    for wrong in &test.wrong {
+        say(&format!("error: {wrong}"));
+    }
+    let right = test.wrong.is_empty() && findings.iter().all(|finding| finding.met != Some(false));
+    Ok(match (ended, right) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Failed,
     })
 }
 
 /// One thing that was tried, and what came of it.
 struct Tried {
-    part: &'static str,
+    part: Part,
     cell: String,
     added: f64,
     verdict: String,
@@ -153,9 +227,9 @@ struct Test<'a> {
     this: [Built; 2],
     layouts: Option<[Built; 2]>,
     tried: Vec<Tried>,
-    /// Comparisons of unchanged builds, and those with a false alarm.
-    unchanged: u64,
-    alarms: u64,
+    /// Comparisons of unchanged builds, and whether there was a false alarm.
+    unchanged: Vec<(Part, bool)>,
+    overheads: Vec<Overhead>,
     wrong: Vec<String>,
 }
 
@@ -177,87 +251,90 @@ impl<'a> Test<'a> {
             this: [built(&program)?, built(&program)?],
             layouts: None,
             tried: Vec::new(),
-            unchanged: 0,
-            alarms: 0,
+            unchanged: Vec::new(),
+            overheads: Vec::new(),
             wrong: Vec::new(),
         })
     }
 
-    /// One comparison. `false` when it was interrupted.
-    fn live(&mut self, part: Part, nth: usize, time: Duration) -> Result<bool, Failure> {
-        let (name, spread): (&str, &[f64]) = match part {
-            Part::Same => ("same", &[]),
-            Part::Layout => ("layout", &[]),
-            Part::Slower => ("slower", &SLOWDOWNS),
-            Part::Faster => ("faster", &[NEGATIVE]),
-            Part::Broken => return Ok(true),
-        };
-        if part == Part::Layout && self.layouts.is_none() {
-            match layouts(env!("TRIT_REVISION")) {
-                Ok(built) => self.layouts = Some(built),
-                Err(why) => {
-                    if nth == 0 {
-                        say(&format!("left out: another code layout: {why}"));
-                        self.tried.push(Tried {
-                            part: "layout",
-                            cell: String::new(),
-                            added: 0.0,
-                            verdict: "left out".to_owned(),
-                            judged: None,
-                            right: "left out",
-                        });
-                    }
-                    return Ok(true);
-                }
-            }
-        }
-        // Which cells get how much changes with each repetition.
-        let shift = nth % spread.len().max(1);
-        let spread: Vec<f64> = spread[shift..]
-            .iter()
-            .chain(&spread[..shift])
-            .copied()
-            .collect();
-        let wanted = Wanted {
+    /// What is compared, or measured, under `dir` of the records.
+    fn wanted(&self, nth: usize, time: Duration, dir: &Path, added: Vec<f64>) -> Wanted {
+        Wanted {
             suite: self.args.suite.clone(),
             budget: Some(time),
-            out: Some(self.out.join(format!("{name}-{nth}"))),
+            out: Some(dir.to_owned()),
             seed: Some(nth as u64 + 1),
             filter: None,
             limits: self.limits.clone(),
             extent: Extent::Once,
-            added: AddedWork::InTurns(spread),
-        };
-        say(&format!("{name}, {} of {}", nth + 1, self.args.repeat));
-        let builds = match (part, &self.layouts) {
-            (Part::Layout, Some(layouts)) => layouts,
-            _ => &self.this,
-        };
-        let Some((dir, outcome)) = compare(builds, wanted, self.interrupted)? else {
-            return Ok(false);
-        };
-        let report =
-            trit_report::gate_record(&dir, &self.limits).map_err(|error| gate_failure(&error))?;
-        let session = dir.session().map_err(|error| record_failure(&error))?;
-        let added = session.comparison.unwrap_or_default().added;
-        self.note(name, part, &report, &added);
-        Ok(!outcome.outcome.interrupted)
+            added: AddedWork::InTurns(added),
+        }
     }
 
-    fn note(
-        &mut self,
-        name: &'static str,
-        part: Part,
-        report: &GateReport,
-        added: &std::collections::BTreeMap<String, [f64; 2]>,
-    ) {
-        let unchanged = matches!(part, Part::Same | Part::Layout);
+    /// The two sides of a part; `None` when they cannot be had, which is told once.
+    fn builds(&mut self, part: Part, nth: usize) -> Option<&[Built; 2]> {
+        if part != Part::Layout {
+            return Some(&self.this);
+        }
+        if self.layouts.is_none() {
+            match layouts(env!("TRIT_REVISION")) {
+                Ok(built) => self.layouts = Some(built),
+                Err(why) if nth == 0 => {
+                    say(&format!("left out: another code layout: {why}"));
+                    self.tried.push(Tried {
+                        part,
+                        cell: String::new(),
+                        added: 0.0,
+                        verdict: "left out".to_owned(),
+                        judged: None,
+                        right: "left out",
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        self.layouts.as_ref()
+    }
+
+    /// One comparison. `false` when it was interrupted.
+    fn live(&mut self, part: Part, nth: usize, time: Duration) -> Result<bool, Failure> {
+        // Which cells get how much changes with each repetition.
+        let mut spread = part.added().to_vec();
+        let turn = nth % spread.len().max(1);
+        spread.rotate_left(turn);
+        let dir = self.out.join(format!("{}-{nth}", part.name()));
+        let wanted = self.wanted(nth, time, &dir, spread);
+        let (interrupted, repeat) = (self.interrupted, self.args.repeat);
+        let Some(builds) = self.builds(part, nth) else {
+            return Ok(true);
+        };
+        say(&format!("{}, {} of {repeat}", part.name(), nth + 1));
+        let record = if let Some(record) = left(&dir, builds, time)? {
+            say("it is there already");
+            record
+        } else {
+            let busy = (part == Part::Busy).then(Busy::start).transpose()?;
+            let measured = compare(builds, wanted, interrupted)?;
+            drop(busy);
+            match measured {
+                Some((record, outcome)) if !outcome.outcome.interrupted => record,
+                _ => return Ok(false),
+            }
+        };
+        let report = trit_report::gate_record(&record, &self.limits)
+            .map_err(|error| gate_failure(&error))?;
+        let session = record.session().map_err(|error| record_failure(&error))?;
+        let added = session.comparison.unwrap_or_default().added;
+        self.note(part, &report, &added);
+        Ok(true)
+    }
+
+    fn note(&mut self, part: Part, report: &GateReport, added: &BTreeMap<String, [f64; 2]>) {
         let alarm = report
             .judged()
             .any(|cell| cell.verdict == Verdict::Regressed);
-        if unchanged {
-            self.unchanged += 1;
-            self.alarms += u64::from(alarm);
+        if part.unchanged().is_some() {
+            self.unchanged.push((part, alarm));
         }
         for cell in &report.cells {
             let [base, head] = added.get(&cell.cell).copied().unwrap_or_default();
@@ -272,14 +349,15 @@ impl<'a> Test<'a> {
             };
             if right == "no" {
                 self.wrong.push(format!(
-                    "{name}: {} is {} with {percent} % of added work: {}",
+                    "{}: {} is {} with {percent} % of added work: {}",
+                    part.name(),
                     cell.cell,
                     cell.verdict.name(),
                     cell.why
                 ));
             }
             self.tried.push(Tried {
-                part: name,
+                part,
                 cell: cell.cell.clone(),
                 added: percent,
                 verdict: cell.verdict.name().to_owned(),
@@ -287,16 +365,22 @@ impl<'a> Test<'a> {
                 right,
             });
         }
-        if alarm
-            && unchanged
-            && report
-                .cells
-                .iter()
-                .all(|cell| cell.verdict != Verdict::Regressed)
-        {
-            self.wrong.push(format!(
-                "{name}: the geometric mean of unchanged cells regressed"
-            ));
+    }
+
+    /// What the harness costs. `false` when it was interrupted.
+    fn overhead(&mut self, time: Duration) -> Result<bool, Failure> {
+        // Its rows are written for their cost alone: they go to a new place each time.
+        let free = (0..).map(|nth| self.out.join(format!("overhead-{nth}")));
+        let Some(dir) = free.into_iter().find(|dir| !dir.exists()) else {
+            return Ok(true);
+        };
+        let wanted = self.wanted(0, time, &dir, Vec::new());
+        match overhead(&wanted, &dir, self.interrupted)? {
+            Some(overheads) => {
+                self.overheads = overheads;
+                Ok(true)
+            }
+            None => Ok(false),
         }
     }
 
@@ -363,7 +447,7 @@ impl<'a> Test<'a> {
                 self.wrong.push(format!("broken: {name} was judged"));
             }
             self.tried.push(Tried {
-                part: "broken",
+                part: Part::Broken,
                 cell: name.to_owned(),
                 added: 0.0,
                 verdict: if refused { "refused" } else { "judged" }.to_owned(),
@@ -374,7 +458,8 @@ impl<'a> Test<'a> {
         Ok(())
     }
 
-    fn print(&self, args: &SelftestArgs) -> Result<(), Failure> {
+    /// Every outcome as a table.
+    fn outcomes(&self) -> Table {
         let number = |value: Option<f64>| {
             value.map_or(Value::Null, |value| {
                 ((value * 100.0).round() / 100.0).into()
@@ -395,7 +480,7 @@ impl<'a> Test<'a> {
             let judged = tried.judged.as_ref();
             let of = |get: fn(&GateCell) -> Option<f64>| number(judged.and_then(get));
             table.row([
-                tried.part.into(),
+                tried.part.name().into(),
                 tried.cell.as_str().into(),
                 tried.added.into(),
                 tried.verdict.as_str().into(),
@@ -406,136 +491,164 @@ impl<'a> Test<'a> {
                 of(|cell| cell.detectable_percent),
             ]);
         }
-        let mut rates = rate_table();
-        let mut rate = |question: &str, percent: f64, hits: u64, trials: u64| {
-            if trials > 0 {
-                rate_row(&mut rates, "tritbench", question, percent, hits, trials);
-            }
-        };
-        rate(
-            "comparisons of unchanged builds with a false alarm",
-            0.0,
-            self.alarms,
-            self.unchanged,
-        );
+        table
+    }
+
+    /// Counts of verdicts, and what they are to be.
+    fn counts(&self) -> (Table, Vec<Finding>) {
+        let (mut rates, mut findings) = (rate_table(), Vec::new());
+        for part in Part::LIVE {
+            let Some(sides) = part.unchanged() else {
+                continue;
+            };
+            let of_part = self.unchanged.iter().filter(|(of, _)| *of == part);
+            let (alarms, trials) = of_part.fold((0, 0), |(alarms, trials), (_, alarm)| {
+                (alarms + u64::from(*alarm), trials + 1)
+            });
+            let Some(bound) = binomial_upper_bound(alarms, trials, 0.95) else {
+                continue;
+            };
+            let question = format!("comparisons with a false alarm: {sides}");
+            rate_row(&mut rates, "tritbench", &question, 0.0, alarms, trials);
+            findings.push(Finding::new(
+                &question,
+                "none".to_owned(),
+                format!(
+                    "{alarms} of {trials}; the rate is below {:.1} % with confidence 0.95",
+                    100.0 * bound
+                ),
+                Some(alarms == 0),
+            ));
+        }
         for percent in SLOWDOWNS.into_iter().chain([NEGATIVE]) {
-            let of_size =
-                |tried: &&Tried| (tried.added - percent).abs() < 1e-9 && tried.added != 0.0;
-            let all: Vec<&Tried> = self.tried.iter().filter(of_size).collect();
+            let all: Vec<&Tried> = self
+                .tried
+                .iter()
+                .filter(|tried| (tried.added - percent).abs() < 1e-9 && tried.added != 0.0)
+                .collect();
+            let trials = all.len() as u64;
+            if trials == 0 {
+                continue;
+            }
             let count = |verdicts: &[&str]| {
                 let of = |tried: &&&Tried| verdicts.contains(&tried.verdict.as_str());
                 all.iter().filter(of).count() as u64
             };
-            let found = if percent > 0.0 {
-                "regressed"
+            let (word, wrong) = if percent > 0.0 {
+                ("regressed", ["passed", "improved"].as_slice())
             } else {
-                "improved"
+                ("improved", ["regressed"].as_slice())
             };
-            rate(
-                &format!("cells {found}"),
+            let found = count(&[word]);
+            rate_row(
+                &mut rates,
+                "tritbench",
+                &format!("cells {word}"),
                 percent,
-                count(&[found]),
-                all.len() as u64,
+                found,
+                trials,
             );
-            if percent > 0.0 {
-                let passed = count(&["passed", "improved"]);
-                rate(
-                    "cells passed though slower",
-                    percent,
-                    passed,
-                    all.len() as u64,
-                );
-            }
+            let interval = wilson(found, trials, 0.95).map_or_else(String::new, |interval| {
+                format!(
+                    " ({:.0} to {:.0} %)",
+                    100.0 * interval.lo,
+                    100.0 * interval.hi
+                )
+            });
+            findings.push(Finding::new(
+                &format!("cells with {percent} % of added work: {word}"),
+                "what this machine can see".to_owned(),
+                format!("{found} of {trials}{interval}"),
+                None,
+            ));
+            let missed = count(wrong);
+            let question = format!("cells {}", wrong.join(" or "));
+            rate_row(&mut rates, "tritbench", &question, percent, missed, trials);
+            findings.push(Finding::new(
+                &format!(
+                    "cells with {percent} % of added work: {}",
+                    wrong.join(" or ")
+                ),
+                "none".to_owned(),
+                format!("{missed} of {trials}"),
+                Some(missed == 0),
+            ));
         }
+        (rates, findings)
+    }
+
+    /// Prints and records everything; gives what it was held against.
+    fn print(&self, args: &SelftestArgs, drift: bool) -> Result<Vec<Finding>, Failure> {
+        let mut record = Record::new(
+            "A self-test of the gate",
+            &trit_measure::machine().summary(),
+            &trit_run::utc_iso_now(),
+        );
+        let mut text = String::new();
+        let mut show = |name, title: &str, table: Table| {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&table.render(args.format.format));
+            record.table(name, title, table);
+        };
+        let (rates, mut findings) = self.counts();
+        if !self.tried.is_empty() {
+            show("outcomes", "Every outcome", self.outcomes());
+            show("rates", "Counts, with Wilson's interval at 95 %", rates);
+        }
+        if drift {
+            let (table, finding) = drift_table();
+            findings.push(finding);
+            show("drift", "Drift by a fake clock", table);
+        }
+        if !self.overheads.is_empty() {
+            let (table, found) = overhead_table(&self.overheads);
+            findings.extend(found);
+            show("overhead", "What the harness costs a call", table);
+        }
+        show("findings", "What it shows", finding_table(&findings));
+        Out::new().text(&text)?;
         let seen: Vec<f64> = self
             .tried
             .iter()
             .filter_map(|tried| tried.judged.as_ref()?.detectable_percent)
             .collect();
-        let mut text = table.render(args.format.format);
-        text.push('\n');
-        text.push_str(&rates.render(args.format.format));
-        Out::new().text(&text)?;
         if let Some(typical) = median(&seen) {
             let worst = seen.iter().copied().fold(0.0, f64::max);
             say(&format!(
                 "this machine sees a slowdown of {typical:.2} % (median over cells) with probability 0.9 in the time given; {worst:.2} % in its worst cell"
             ));
         }
-        say(&format!("the records are in {}", self.out.display()));
-        Ok(())
+        record.write(&self.out)?;
+        Ok(findings)
     }
 }
 
-fn rate_table() -> Table {
-    Table::new(&[
-        "method",
-        "question",
-        "applied_percent",
-        "hits",
-        "trials",
-        "rate",
-        "lo",
-        "hi",
-    ])
-}
-
-fn rate_row(table: &mut Table, method: &str, question: &str, percent: f64, hits: u64, trials: u64) {
-    let round = |value: f64| Value::from((value * 1e4).round() / 1e4);
-    let interval = wilson(hits, trials, 0.95);
-    table.row([
-        method.into(),
-        question.into(),
-        percent.into(),
-        hits.into(),
-        trials.into(),
-        round(hits as f64 / trials.max(1) as f64),
-        interval.map_or(Value::Null, |interval| round(interval.lo)),
-        interval.map_or(Value::Null, |interval| round(interval.hi)),
-    ]);
-}
-
-/// Judges a recording as if live.
-fn replay(args: &SelftestArgs, path: &Path) -> Outcome {
-    let limits = read_limits(args.limits.as_deref())?;
-    let fine = Limits::parse("selftest", LIMITS).map_err(Failure::unusable)?;
-    let dir = RunDir::open(path).map_err(|error| record_failure(&error))?;
-    let session = dir.session().map_err(|error| record_failure(&error))?;
-    let recording = session
-        .comparison
-        .filter(|comparison| comparison.pieces > 1);
-    let Some(comparison) = recording else {
-        return Err(Failure::unusable(anyhow::anyhow!(
-            "`{}` is no recording of several comparisons; hint: scripts/record aa makes one",
-            path.display()
+/// The record of a comparison that an earlier test left whole. One that was cut short is removed.
+fn left(dir: &Path, builds: &[Built; 2], time: Duration) -> Result<Option<RunDir>, Failure> {
+    if !dir.join(SESSION_FILE).exists() {
+        return Ok(None);
+    }
+    let record = RunDir::open(dir).map_err(|error| record_failure(&error))?;
+    let session = record.session().map_err(|error| record_failure(&error))?;
+    let made = session.comparison.unwrap_or_default();
+    let sides = made.builds.iter().zip(builds);
+    let same = sides
+        .into_iter()
+        .all(|(made, now)| made.sha256 == now.build.sha256);
+    if !same || u128::from(session.plan.budget_ns) != time.as_nanos() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`{}` is of another program, or of another budget; hint: give another --out",
+            dir.display()
         )));
-    };
-    let rows = dir.measurements().map_err(|error| record_failure(&error))?;
-    let blocks = paired_blocks(&rows);
-    drop(rows);
-    let replayed = trit_report::replay(&blocks, &comparison, &limits, &fine, session.plan.seed);
-    let mut table = rate_table();
-    for row in &replayed.rows {
-        rate_row(
-            &mut table,
-            &row.method,
-            &row.question,
-            row.applied_percent,
-            row.hits,
-            row.trials,
-        );
     }
-    Out::new().text(&table.render(args.format.format))?;
-    if let Some(uniform) = replayed.uniform {
-        say(&format!(
-            "{} p-values of unchanged cells against uniform: D = {:.4}, p = {:.4}",
-            replayed.p_values, uniform.d, uniform.p
-        ));
+    if made.ended.is_empty() || made.ended == "interrupted" {
+        fs::remove_dir_all(dir).map_err(|error| {
+            let place = dir.display().to_string();
+            Failure::failed(anyhow::Error::new(error).context(format!("cannot remove `{place}`")))
+        })?;
+        return Ok(None);
     }
-    if let Some(percent) = replayed.detectable_percent {
-        say(&format!(
-            "minimal detectable effect of one piece: {percent:.2} % (median over cells and pieces)"
-        ));
-    }
-    Ok(Exit::Done)
+    Ok(Some(record))
 }

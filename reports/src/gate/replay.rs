@@ -30,7 +30,7 @@ const RESAMPLES: usize = 400;
 /// How often something happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplayRow {
-    /// Who judged: `tritbench`, `criterion`, `two-run threshold`, `mann-whitney`.
+    /// Who judged: `tritbench`, `criterion`, `two-run threshold`, `mann-whitney`; the last three also with the sides of our blocks as their runs.
     pub method: String,
     /// What was counted.
     pub question: String,
@@ -53,6 +53,8 @@ pub struct Replay {
     pub uniform: Option<KsTest>,
     /// How many p-values that rests on.
     pub p_values: usize,
+    /// Cells that were compared.
+    pub cells: usize,
     /// Median over cells and comparisons of the minimal detectable effect of short comparisons, in percent.
     pub detectable_percent: Option<f64>,
 }
@@ -169,11 +171,15 @@ pub fn replay(
     let mut counter = Counter::default();
     let (p, detectable) = unchanged(&cells, control, pieces, limits, &mut counter);
     slowed(&cells, control, pieces, fine, &mut counter);
-    others(&cells, pieces, seed, &mut counter);
+    let mut rng = Rng::new(seed);
+    for given in [Given::SHORT, Given::LONG, Given::IN_TURNS] {
+        others(&cells, pieces, given, &mut rng, &mut counter);
+    }
     Replay {
         rows: counter.finish(),
         uniform: ks_uniform(&p),
         p_values: p.len(),
+        cells: cells.len(),
         detectable_percent: median(&detectable),
     }
 }
@@ -206,23 +212,18 @@ fn unchanged(
         let judged = judge(&judged_cells, &mean, &control, &[look], &Rule::default());
         let all = || judged.cells.iter().chain([&judged.mean]);
         let any = |verdict| all().any(|cell| cell.verdict == verdict);
-        counter.count(
-            "tritbench",
-            "any cell regressed",
-            0.0,
-            any(Verdict::Regressed),
-        );
+        counter.count(OURS, ANY, 0.0, any(Verdict::Regressed));
         let suspect = all().any(|cell| cell.suspect);
         counter.count(
-            "tritbench",
+            OURS,
             "any cell suspect before the confirmation",
             0.0,
             suspect,
         );
-        counter.count("tritbench", "the control differs", 0.0, judged.disturbed);
+        counter.count(OURS, "the control differs", 0.0, judged.disturbed);
         for cell in &judged.cells {
             let decided = !matches!(cell.verdict, Verdict::Inconclusive | Verdict::Invalid);
-            counter.count("tritbench", "cell decided", 0.0, decided);
+            counter.count(OURS, DECIDED, 0.0, decided);
             p.extend(cell.first.as_ref().map(|first| first.p_slower));
             detectable.extend(cell.detectable.map(super::percent));
         }
@@ -262,12 +263,7 @@ fn slowed(
             .cells
             .iter()
             .any(|cell| cell.verdict == Verdict::Regressed);
-        counter.count(
-            "tritbench",
-            "any cell of a long comparison regressed",
-            0.0,
-            alarm,
-        );
+        counter.count(OURS, ANY_LONG, 0.0, alarm);
         for (slow, cell) in cells.iter().enumerate() {
             for percent in SLOWDOWNS {
                 let judged = verdicts(slow, (percent / 100.0f64).ln_1p());
@@ -275,10 +271,10 @@ fn slowed(
                 let kind = kind(cell.id);
                 if percent > 0.0 {
                     let found = verdict == Verdict::Regressed;
-                    counter.count("tritbench", &format!("{kind}: found"), percent, found);
+                    counter.count(OURS, &format!("{kind}: found"), percent, found);
                     let passed = matches!(verdict, Verdict::Passed | Verdict::Improved);
                     counter.count(
-                        "tritbench",
+                        OURS,
                         &format!("{kind}: passed though slower"),
                         percent,
                         passed,
@@ -286,7 +282,7 @@ fn slowed(
                 } else {
                     let wrong = verdict == Verdict::Regressed;
                     counter.count(
-                        "tritbench",
+                        OURS,
                         &format!("{kind}: regressed though faster"),
                         percent,
                         wrong,
@@ -306,48 +302,130 @@ fn kind(cell: &str) -> &'static str {
     }
 }
 
-/// Other tools on the same data: the base of one piece as the first run, the head of the next as the second.
-fn others(cells: &[&Recorded<'_>], pieces: u64, seed: u64, counter: &mut Counter) {
-    let mut rng = Rng::new(seed);
-    for piece in 0..pieces.saturating_sub(1) {
+/// How long the runs are that other tools are given, and how they were measured.
+#[derive(Clone, Copy)]
+struct Given {
+    /// Pieces of both runs together.
+    pieces: u64,
+    /// From one comparison to the next.
+    step: u64,
+    /// Whether both runs are the two sides of the same blocks, instead of one after the other.
+    in_turns: bool,
+}
+
+impl Given {
+    /// The base of one piece and the head of the next.
+    const SHORT: Self = Self {
+        pieces: 2,
+        step: 1,
+        in_turns: false,
+    };
+    /// As many pieces as a long comparison of ours, half for each run.
+    const LONG: Self = Self {
+        pieces: FIRST + SECOND,
+        step: FIRST + SECOND,
+        in_turns: false,
+    };
+    /// The very blocks of a long comparison of ours.
+    const IN_TURNS: Self = Self {
+        in_turns: true,
+        ..Self::LONG
+    };
+
+    fn alarm(self) -> &'static str {
+        if self.pieces == Self::SHORT.pieces {
+            ANY
+        } else {
+            ANY_LONG
+        }
+    }
+
+    fn found(self, kind: &str) -> String {
+        if self.pieces == Self::SHORT.pieces {
+            format!("{kind}: found in a short comparison")
+        } else {
+            format!("{kind}: found")
+        }
+    }
+
+    fn runs(self, cell: &Recorded<'_>, from: u64) -> (Vec<f64>, Vec<f64>) {
+        let half = self.pieces / 2;
+        if self.in_turns {
+            (
+                cell.times(from, self.pieces, false),
+                cell.times(from, self.pieces, true),
+            )
+        } else {
+            (
+                cell.times(from, half, false),
+                cell.times(from + half, half, true),
+            )
+        }
+    }
+}
+
+/// Other tools on the same data: each has a base as its first run and a head as its second.
+fn others(
+    cells: &[&Recorded<'_>],
+    pieces: u64,
+    given: Given,
+    rng: &mut Rng,
+    counter: &mut Counter,
+) {
+    let methods = if given.in_turns {
+        METHODS_IN_TURNS
+    } else {
+        METHODS
+    };
+    let mut from = 0;
+    while from + given.pieces <= pieces {
         let mut alarms = [false; 3];
         for cell in cells {
-            let first = cell.times(piece, 1, false);
-            let second = cell.times(piece + 1, 1, true);
-            for (percent, question) in [
-                (0.0, "cell regressed"),
-                (10.0, "found"),
-                (5.0, "found"),
-                (2.0, "found"),
-            ] {
+            let (first, second) = given.runs(cell, from);
+            for percent in [0.0, 10.0, 5.0, 2.0] {
                 let slowed: Vec<f64> = second
                     .iter()
                     .map(|ns| ns * (1.0 + percent / 100.0))
                     .collect();
                 let said = [
-                    criterion(&first, &slowed, &mut rng),
+                    criterion(&first, &slowed, rng),
                     threshold(&first, &slowed),
                     rank_sum(&first, &slowed),
                 ];
-                for ((method, said), alarm) in METHODS.iter().zip(said).zip(&mut alarms) {
+                for ((method, said), alarm) in methods.iter().zip(said).zip(&mut alarms) {
                     let Some(said) = said else { continue };
-                    let question = if percent > 0.0 {
-                        format!("{}: {question}", kind(cell.id))
+                    if percent > 0.0 {
+                        counter.count(method, &given.found(kind(cell.id)), percent, said);
                     } else {
                         *alarm |= said;
-                        question.to_owned()
-                    };
-                    counter.count(method, &question, percent, said);
+                        counter.count(method, "cell regressed", percent, said);
+                    }
                 }
             }
         }
-        for (method, alarm) in METHODS.iter().zip(alarms) {
-            counter.count(method, "any cell regressed", 0.0, alarm);
+        for (method, alarm) in methods.iter().zip(alarms) {
+            counter.count(method, given.alarm(), 0.0, alarm);
         }
+        from += given.step;
     }
 }
 
-const METHODS: [&str; 3] = ["criterion", "two-run threshold", "mann-whitney"];
+/// Question: a short comparison, or one of two runs of its length, with a false alarm.
+pub(super) const ANY: &str = "any cell regressed";
+/// Question: the same for long ones.
+pub(super) const ANY_LONG: &str = "any cell of a long comparison regressed";
+/// Question: cells of short comparisons that were decided.
+pub(super) const DECIDED: &str = "cell decided";
+/// Us.
+pub(super) const OURS: &str = "tritbench";
+/// Other tools with two runs one after the other.
+pub(super) const METHODS: [&str; 3] = ["criterion", "two-run threshold", "mann-whitney"];
+/// The same with the two sides of our blocks as runs.
+pub(super) const METHODS_IN_TURNS: [&str; 3] = [
+    "criterion, in turns",
+    "two-run threshold, in turns",
+    "mann-whitney, in turns",
+];
 
 /// What criterion calls a regression: the means of two runs differ by a bootstrapped t statistic (the pooled values as the hypothesis), and
 /// the bootstrapped interval of the change lies above its noise threshold.
@@ -464,6 +542,13 @@ mod tests {
         for method in METHODS {
             let alarms = row(method, "any cell regressed", 0.0);
             assert!(alarms.hits * 5 > alarms.trials, "{alarms:?}");
+        }
+        for method in METHODS {
+            let beside = crate::replay_findings(&replayed);
+            let beside = beside
+                .iter()
+                .find(|finding| finding.question == format!("two minutes judged by {method}"));
+            assert_eq!(beside.unwrap().met, Some(true), "{beside:?}");
         }
         assert!(replayed.uniform.unwrap().p > 0.001);
         assert_eq!(replayed.p_values, 36 * 4);
