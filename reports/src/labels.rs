@@ -10,7 +10,12 @@ const USUAL_TYPE: &str = "f16";
 
 /// What is multiplied or generated, without the workload: `2560x2560`, `2560x2560, 32 tokens`, `synth:2b4t, 128 tokens`.
 pub(crate) fn shape(cell: &Cell) -> String {
-    let count = |count: Option<u64>, what: &str| count.map(|count| format!("{count} {what}"));
+    let tokens = |count: Option<u64>| {
+        count.map(|count| match count {
+            1 => "1 token".to_owned(),
+            _ => format!("{count} tokens"),
+        })
+    };
     let mut parts = Vec::new();
     if cell.model.is_empty() {
         let probe = cell.subject.starts_with("probe:");
@@ -20,7 +25,7 @@ pub(crate) fn shape(cell: &Cell) -> String {
             _ => {}
         }
         if matches!(cell.workload, Workload::Gemm | Workload::Prepare) {
-            parts.extend(count(cell.tokens, "tokens"));
+            parts.extend(tokens(cell.tokens));
         }
     } else {
         parts.push(model(cell));
@@ -28,7 +33,7 @@ pub(crate) fn shape(cell: &Cell) -> String {
             parts.push(cell.prompt.clone());
         }
         if cell.workload == Workload::Prefill {
-            parts.extend(count(cell.prompt_tokens, "tokens"));
+            parts.extend(tokens(cell.prompt_tokens));
             let ubatch = cell.ubatch.filter(|ubatch| *ubatch != USUAL_UBATCH);
             parts.extend(ubatch.map(|ubatch| format!("ubatch {ubatch}")));
         }
@@ -114,6 +119,11 @@ mod tests {
             ..gemm.clone()
         };
         assert_eq!(shape(&prepare), "k 2560, 32 tokens");
+        let one = Cell {
+            tokens: Some(1),
+            ..prepare
+        };
+        assert_eq!(shape(&one), "k 2560, 1 token");
         let dispatch = Cell {
             rows: None,
             k: None,

@@ -363,6 +363,28 @@ mod tests {
     }
 
     #[test]
+    fn the_darkest_shade_is_seen_on_light_and_dark_pages() {
+        // Relative luminance and contrast as WCAG 2 defines them.
+        let light = |color: RGBColor| {
+            let linear = |c: u8| {
+                let c = f64::from(c) / 255.0;
+                if c <= 0.04045 {
+                    c / 12.92
+                } else {
+                    ((c + 0.055) / 1.055).powf(2.4)
+                }
+            };
+            0.2126 * linear(color.0) + 0.7152 * linear(color.1) + 0.0722 * linear(color.2)
+        };
+        let contrast = |a: f64, b: f64| (a.max(b) + 0.05) / (a.min(b) + 0.05);
+        let shade = light(shade(3, 4));
+        // The papers of `report.css`.
+        for paper in [RGBColor(0xff, 0xff, 0xff), RGBColor(0x16, 0x18, 0x1b)] {
+            assert!(contrast(shade, light(paper)) > 3.0, "{paper:?}");
+        }
+    }
+
+    #[test]
     fn shades_darken() {
         let darkness = |c: RGBColor| u32::from(c.0) + u32::from(c.1) + u32::from(c.2);
         let shades: Vec<u32> = (0..5).map(|i| darkness(shade(i, 5))).collect();
