@@ -15,6 +15,8 @@ pub struct Column<R> {
     pub name: &'static str,
     /// What it holds, in one sentence; the unit is the suffix of the name.
     pub doc: &'static str,
+    /// Files from before there was this column lack it: the field is empty then, and that is no error.
+    pub later: bool,
     /// The field of a row.
     pub write: WriteField<R>,
     /// Sets the field of a row.
@@ -46,9 +48,23 @@ pub trait Columns: Default + 'static {
     }
 }
 
-/// Defines a row type and its table of columns in one place.
+/// Whether the word `later` stands before the sentence of a column.
+macro_rules! is_later {
+    () => {
+        false
+    };
+    (later) => {
+        true
+    };
+}
+
+/// Defines a row type and its table of columns in one place. `later` before the sentence of a column says that records exist
+/// which were written before there was one; [`read_rows`](crate::read_rows) leaves its field empty there. A column that is added to
+/// a file of which there are records is `later`, and of a type that can be empty.
 macro_rules! row {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty = $doc:literal),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident: $type:ty = $($later:ident)? $doc:literal),* $(,)?
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default)]
@@ -61,6 +77,7 @@ macro_rules! row {
                 vec![$($crate::columns::Column {
                     name: stringify!($field),
                     doc: $doc,
+                    later: $crate::columns::is_later!($($later)?),
                     write: Box::new(|row: &Self| $crate::field::Field::write(&row.$field)),
                     read: Box::new(|row: &mut Self, text: &str| {
                         row.$field = <$type as $crate::field::Field>::read(text).ok_or_else(|| {
@@ -78,4 +95,4 @@ macro_rules! row {
     };
 }
 
-pub(crate) use row;
+pub(crate) use {is_later, row};

@@ -289,7 +289,8 @@ impl RunDir {
         self.read()
     }
 
-    /// Reads a file of rows. Columns are found by name, unknown ones are left alone, and a torn last line is dropped.
+    /// Reads a file of rows. Columns are found by name, unknown ones are left alone, those that came later than the file are empty,
+    /// and a torn last line is dropped.
     ///
     /// # Errors
     /// When the file is missing, lacks columns, or a field is malformed.
@@ -497,7 +498,7 @@ pub fn read_rows<R: Columns>(path: &Path) -> Result<Vec<R>, RunDirError> {
     let names: Vec<&'static str> = columns
         .iter()
         .zip(&places)
-        .filter(|(_, place)| place.is_none())
+        .filter(|(column, place)| place.is_none() && !column.later)
         .map(|(column, _)| column.name)
         .collect();
     if !names.is_empty() {
@@ -514,8 +515,10 @@ pub fn read_rows<R: Columns>(path: &Path) -> Result<Vec<R>, RunDirError> {
     {
         let mut row = R::default();
         for (column, place) in columns.iter().zip(&places) {
-            // Every column has its place, and the reader has checked the number of fields.
-            let text = place.and_then(|place| record.get(place)).unwrap_or("");
+            // A column without a place came later than the file: its field stays empty. The reader has checked the number of fields.
+            let Some(text) = place.and_then(|place| record.get(place)) else {
+                continue;
+            };
             (column.read)(&mut row, text).map_err(|error: FieldError| RunDirError::Line {
                 path: path.to_owned(),
                 line: record.position().map_or(0, csv::Position::line),

@@ -192,6 +192,83 @@ fn columns_are_found_by_name_and_unknown_ones_left_alone() {
     );
 }
 
+/// Writes a row as a version before some columns did, and reads it: they are empty, and the others are what they were.
+fn older<R: Table>(row: &R) {
+    let columns = R::columns();
+    let kept = |fields: Vec<String>| -> String {
+        let pairs = fields.into_iter().zip(&columns);
+        let kept = pairs.filter(|(_, column)| !column.later);
+        kept.map(|(field, _)| field).collect::<Vec<_>>().join(",")
+    };
+    let header = kept(R::header().into_iter().map(str::to_owned).collect());
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::create(dir.path()).unwrap();
+    let text = format!("{header}\n{}\n", kept(row.record()));
+    fs::write(dir.path().join(R::FILE), text).unwrap();
+    let rows = run.read::<R>().unwrap();
+    assert_eq!(rows.len(), 1);
+    for column in &columns {
+        let wrote = (column.write)(row);
+        let want = if column.later { "" } else { &wrote };
+        assert_eq!((column.write)(&rows[0]), want, "{}", column.name);
+    }
+    // And a run of another version is not gone on with.
+    let refused = run.append::<R>().map(drop).unwrap_err();
+    assert!(refused.to_string().contains("start a new run"), "{refused}");
+}
+
+#[test]
+fn columns_that_came_later_are_empty_in_older_records() {
+    let cell = Cell {
+        cell: "c".into(),
+        model: "m".into(),
+        threads: Some(2),
+        linear_weights: Some(5),
+        answer: "checked".into(),
+        ..Cell::default()
+    };
+    let results = Results {
+        median_ns: Some(1.5),
+        bandwidth_share: Some(0.5),
+        bandwidth_share_lo: Some(0.4),
+        energy_domain: "package".into(),
+        ..Results::default()
+    };
+    older(&cell);
+    older(&Measurement {
+        cell: "c".into(),
+        side: Side::A,
+        time_ns: 7,
+        process: Some(1),
+        cycles: Some(9),
+        ..Measurement::default()
+    });
+    older(&SummaryRow { cell, results });
+}
+
+#[test]
+fn a_column_that_came_later_can_be_empty() {
+    fn check<R: Columns>() -> usize {
+        let row = R::default();
+        let later: Vec<_> = R::columns().into_iter().filter(|c| c.later).collect();
+        for column in &later {
+            assert_eq!((column.write)(&row), "", "{}", column.name);
+        }
+        later.len()
+    }
+    assert!(check::<Cell>() >= 3 && check::<Measurement>() >= 11);
+    assert!(check::<SummaryRow>() > check::<Results>());
+    // What makes a row what it is was always there.
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::create(dir.path()).unwrap();
+    fs::write(dir.path().join(Cell::FILE), "cell,status\nc,ok\n").unwrap();
+    let error = run.cells().unwrap_err().to_string();
+    assert!(
+        error.contains("column reason, subject, kernel") && !error.contains("answer"),
+        "{error}"
+    );
+}
+
 #[test]
 fn malformed_files_are_named_with_line_and_column() {
     let dir = tempfile::tempdir().unwrap();
