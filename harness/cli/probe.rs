@@ -48,6 +48,12 @@ pub(crate) fn cpu() -> Result<Cpu, Failure> {
         .map_err(|error| Failure::unusable(anyhow::Error::new(error).context("TRIT_ISA")))
 }
 
+/// The cap of `TRIT_ISA` by its name; empty without one, or where it is malformed, which [`cpu`] tells.
+pub(crate) fn isa_cap() -> String {
+    let cap = Cpu::from_env().ok().and_then(Cpu::cap);
+    cap.map_or_else(String::new, |cap| cap.to_string())
+}
+
 /// What a child process found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

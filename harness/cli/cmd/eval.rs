@@ -427,6 +427,7 @@ fn run_dir(args: &EvalArgs) -> Result<RunDir, Failure> {
         version: program.version,
         git_revision: program.git_revision,
         argv: program.argv,
+        isa_cap: program.isa_cap,
         started_utc: trit_run::utc_iso_now(),
         host,
         suite: "eval".to_owned(),

@@ -242,6 +242,7 @@ pub(super) fn this_program() -> SessionFacts {
         argv: std::env::args_os()
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect(),
+        isa_cap: probe::isa_cap(),
     }
 }
 
@@ -312,6 +313,17 @@ fn resume(args: &RunArgs, path: &Path, interrupted: &dyn Fn() -> bool) -> Measur
         )));
     }
     probe::cpu()?;
+    if session.isa_cap != probe::isa_cap() {
+        return Err(Failure::unusable(anyhow::anyhow!(
+            "`{}` was recorded under {}: rows of both would not compare; hint: go on under the same, or start a new run",
+            path.display(),
+            if session.isa_cap.is_empty() {
+                "no TRIT_ISA".to_owned()
+            } else {
+                format!("TRIT_ISA={}", session.isa_cap)
+            }
+        )));
+    }
     let worker = probe::worker_command()?;
     let plan = &session.plan.energy;
     let energy = open_energy(args, plan.mode, plan.source, plan.max_others)?;

@@ -116,6 +116,10 @@ pub struct Session {
     pub suite_sha256: String,
     /// Facts of the machine, as trit-measure gives them.
     pub machine: serde_json::Value,
+    /// The instruction set above which none was used, by `TRIT_ISA`; empty without such a cap. The same machine under another cap is
+    /// another subject.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub isa_cap: String,
     /// What the survey before planning found for each kernel.
     pub survey: serde_json::Value,
     /// Where each column of evidence comes from, or `empty: ` and why it has no values here.

@@ -17,6 +17,8 @@ pub struct SessionFacts {
     pub git_revision: Option<String>,
     /// The command line.
     pub argv: Vec<String>,
+    /// The cap on instruction sets, by its name; empty without one.
+    pub isa_cap: String,
 }
 
 /// The record of a new session that starts now.
@@ -39,6 +41,7 @@ pub fn new_session(
         suite_sha256: digest_bytes(suite.text.as_bytes()),
         // Neither can fail: both are structures of plain values with text keys.
         machine: serde_json::to_value(machine).unwrap_or_default(),
+        isa_cap: facts.isa_cap,
         survey: serde_json::to_value(&survey.kernels).unwrap_or_default(),
         evidence: Evidence::facts()
             .into_iter()
