@@ -1,5 +1,8 @@
 //! A report as blocks, so that Markdown and HTML say the same.
 
+/// Rows of one table of a report for people: more are kept in the CSV files, and the report says so.
+pub(crate) const MOST_ROWS: usize = 2000;
+
 /// One piece of a report, in the order of reading.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Block {
@@ -67,6 +70,25 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     ));
     for row in rows {
         out.push_str(&line(row.iter().map(|cell| escape(cell)).collect()));
+    }
+    out
+}
+
+/// The blocks with at most [`MOST_ROWS`] rows a table, and a sentence where there were more.
+pub(crate) fn bounded(blocks: Vec<Block>) -> Vec<Block> {
+    let mut out = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        match block {
+            Block::Table(mut table) if table.rows.len() > MOST_ROWS => {
+                let all = table.rows.len();
+                table.rows.truncate(MOST_ROWS);
+                out.push(Block::Table(table));
+                out.push(Block::Text(format!(
+                    "The first {MOST_ROWS} of {all} rows; the CSV files of the run have all."
+                )));
+            }
+            block => out.push(block),
+        }
     }
     out
 }

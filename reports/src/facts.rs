@@ -16,6 +16,15 @@ fn number(machine: &Value, pointer: &str) -> Option<u64> {
     machine.pointer(pointer)?.as_u64()
 }
 
+/// A fact as text, whatever its type; nothing where the record does not have it.
+pub(crate) fn fact(machine: &Value, pointer: &str) -> Option<String> {
+    match machine.pointer(pointer)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
 /// The processor with its cores, in a few words; `unknown machine` when the record does not say.
 pub fn machine_line(session: &Session) -> String {
     let machine = &session.machine;

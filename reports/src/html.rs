@@ -163,7 +163,11 @@ fn page(blocks: &[Block], drawings: &Drawings<'_>) -> String {
 /// # Errors
 /// When the session or a file of rows cannot be read, a chart cannot be drawn, or the page cannot be written.
 pub fn write_report_html(run: &RunDir) -> Result<PathBuf, ReportError> {
-    let album = Album::read(run)?;
+    write(run, &Album::read(run)?)
+}
+
+/// The same for what was read already.
+pub(crate) fn write(run: &RunDir, album: &Album) -> Result<PathBuf, ReportError> {
     let mut drawings = BTreeMap::new();
     for (name, figure) in &album.figures {
         drawings.insert(name.as_str(), chart::svg(name, figure)?);

@@ -26,6 +26,7 @@ mod html;
 mod joules;
 mod labels;
 mod lookup;
+mod machines;
 mod markdown;
 mod pairs;
 mod record;
@@ -34,6 +35,7 @@ mod speedup;
 mod summary;
 mod table;
 mod units;
+mod whole;
 
 pub use chart::{
     ChartData, Heading, PartKind, Phase, PhasePart, write_charts, write_history, write_phases,
@@ -55,6 +57,7 @@ pub use gate::{
 };
 pub use html::write_report_html;
 pub use joules::energy_paper;
+pub use machines::{MachineRun, MachinesError, machines_paper};
 pub use markdown::write_report_md;
 pub use pairs::pair_rows;
 pub use record::Record;
@@ -63,3 +66,4 @@ pub use speedup::{UnknownBaseline, speedup_paper};
 pub use summary::{SHARE_LIMIT, Samples, Tables, samples, summarize, summarize_rows};
 pub use table::terminal_table;
 pub use units::{show_bytes, show_ns, show_rate};
+pub use whole::write_all;

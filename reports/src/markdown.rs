@@ -9,7 +9,7 @@ use trit_core::{RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
 use crate::ReportError;
 use crate::batches;
 use crate::chart::Album;
-use crate::document::{Block, Table, markdown};
+use crate::document::{Block, Table, bounded, markdown};
 use crate::energy_section::energy_section;
 use crate::facts;
 use crate::labels;
@@ -448,7 +448,7 @@ pub(crate) fn report_blocks(
             session.plan.seed,
         )),
     ]);
-    out
+    bounded(out)
 }
 
 /// A headline figure with its interval.
@@ -528,7 +528,11 @@ fn command_line(argv: &[String]) -> String {
 /// # Errors
 /// When the session or a file of rows cannot be read, or the report cannot be written.
 pub fn write_report_md(run: &RunDir) -> Result<PathBuf, ReportError> {
-    let album = Album::read(run)?;
+    write(run, &Album::read(run)?)
+}
+
+/// The same for what was read already.
+pub(crate) fn write(run: &RunDir, album: &Album) -> Result<PathBuf, ReportError> {
     let charts: Vec<(String, String)> = album
         .titles()
         .into_iter()

@@ -206,12 +206,24 @@ impl<'a> Paired<'a> {
     }
 }
 
-/// The share of a probe that a cell reaches: that of its pair with the probe.
-pub(crate) fn share(pairs: &[Paired<'_>], cell: &Cell, quantity: PairQuantity) -> Option<Ratio> {
-    pairs
-        .iter()
-        .filter(|pair| pair.a.cell == cell.cell && pair.quantity() == quantity)
-        .find_map(Paired::ratio)
+/// Pairs by the cell of their side A.
+pub(crate) struct Shares<'p>(BTreeMap<&'p str, Vec<&'p Paired<'p>>>);
+
+impl<'p> Shares<'p> {
+    pub(crate) fn new(pairs: &'p [Paired<'p>]) -> Self {
+        let mut by_cell: BTreeMap<&str, Vec<&Paired<'_>>> = BTreeMap::new();
+        for pair in pairs {
+            by_cell.entry(&pair.a.cell).or_default().push(pair);
+        }
+        Self(by_cell)
+    }
+
+    /// The share of a probe that a cell reaches: that of its pair with the probe.
+    pub(crate) fn of(&self, cell: &Cell, quantity: PairQuantity) -> Option<Ratio> {
+        let pairs = self.0.get(cell.cell.as_str())?.iter();
+        let mut of_quantity = pairs.filter(|pair| pair.quantity() == quantity);
+        of_quantity.find_map(|pair| pair.ratio())
+    }
 }
 
 /// A row for every pair whose sides are both verified; `rows` are those of [`crate::summarize_rows`].

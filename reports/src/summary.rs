@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use trit_core::{
-    Cell, EnergyRow, Measurement, PairQuantity, PowerRow, Results, RunDir, Side, Status,
+    Cell, EnergyRow, Measurement, PairQuantity, PairRow, PowerRow, Results, RunDir, Side, Status,
     SummaryRow, TokenRow, Workload,
 };
 use trit_stats::{dependent_median_interval, median, quantile};
@@ -11,7 +11,7 @@ use trit_stats::{dependent_median_interval, median, quantile};
 use crate::ReportError;
 use crate::arithmetic::Arithmetic;
 use crate::energy::{self, EnergyIndex};
-use crate::pairs::{self, Paired};
+use crate::pairs::{self, Paired, Shares};
 
 /// A share of a probe above this shows that the probe is wrong: nothing outruns the machine's own limit by more than noise.
 pub const SHARE_LIMIT: f64 = 1.05;
@@ -212,12 +212,13 @@ fn sum(slices: &[&Measurement], field: impl Fn(&Measurement) -> Option<u64>) -> 
 pub fn summarize_rows(tables: &Tables<'_>) -> Vec<SummaryRow> {
     let index = Index::new(tables);
     let paired = Paired::all(tables.cells, tables.measurements);
+    let shares = Shares::new(&paired);
     let energy = EnergyIndex::new(tables.energy);
     let mut rows: Vec<SummaryRow> = tables
         .cells
         .iter()
         .map(|cell| {
-            let mut row = summarize_cell(&index, &paired, cell);
+            let mut row = summarize_cell(&index, &shares, cell);
             energy.fill(cell, &mut row.results);
             row
         })
@@ -226,7 +227,7 @@ pub fn summarize_rows(tables: &Tables<'_>) -> Vec<SummaryRow> {
     rows
 }
 
-fn summarize_cell(index: &Index<'_>, paired: &[Paired<'_>], cell: &Cell) -> SummaryRow {
+fn summarize_cell(index: &Index<'_>, shares: &Shares<'_>, cell: &Cell) -> SummaryRow {
     let mut row = SummaryRow {
         cell: cell.clone(),
         results: Results::default(),
@@ -264,7 +265,7 @@ fn summarize_cell(index: &Index<'_>, paired: &[Paired<'_>], cell: &Cell) -> Summ
         results.gb_per_s = bytes_per_call(cell).map(|bytes| bytes / ns);
     }
     let share = |quantity| {
-        let ratio = pairs::share(paired, cell, quantity);
+        let ratio = shares.of(cell, quantity);
         let interval = ratio.and_then(|ratio| ratio.interval);
         (
             ratio.map(|ratio| ratio.value),
@@ -326,12 +327,22 @@ fn summarize_cell(index: &Index<'_>, paired: &[Paired<'_>], cell: &Cell) -> Summ
 pub fn summarize(run: &RunDir) -> Result<Vec<SummaryRow>, ReportError> {
     let loaded = Loaded::read(run)?;
     let rows = summarize_rows(&loaded.tables());
-    run.write(&rows)?;
     let pairs = pairs::pair_rows(&rows, &loaded.measurements, &loaded.energy);
-    if !pairs.is_empty() {
-        run.write(&pairs)?;
-    }
+    write(run, &rows, &pairs)?;
     Ok(rows)
+}
+
+/// Writes `summary.csv`, and `pairs.csv` where there are pairs.
+pub(crate) fn write(
+    run: &RunDir,
+    rows: &[SummaryRow],
+    pairs: &[PairRow],
+) -> Result<(), ReportError> {
+    run.write(rows)?;
+    if !pairs.is_empty() {
+        run.write(pairs)?;
+    }
+    Ok(())
 }
 
 /// The rows of a run directory in memory.

@@ -3,43 +3,10 @@
 
 mod common;
 
-use common::{KERNELS, session, session_rows};
+use common::{KERNELS, row, session, session_rows};
 use serde_json::Value;
-use trit_core::{
-    Cell, PairQuantity, PairRow, Probe, Results, SummaryRow, Workload, embedded_shape,
-};
+use trit_core::{PairQuantity, PairRow, Probe, SummaryRow, Workload, embedded_shape};
 use trit_report::{Format, Record, Tables, speedup_paper, summarize_rows};
-
-/// A row that takes `ns`, give or take 1 %.
-fn row(kernel: &str, workload: Workload, shape: (u64, u64), threads: u64, ns: f64) -> SummaryRow {
-    let ops = 2.0 * (shape.0 * shape.1) as f64;
-    SummaryRow {
-        cell: Cell {
-            cell: format!("{kernel}/{workload}/{}x{}/t{threads}", shape.0, shape.1),
-            subject: kernel.to_owned(),
-            kernel: kernel.to_owned(),
-            weight_bits: Some(if kernel.contains("-dense-") {
-                16.0
-            } else {
-                2.0
-            }),
-            workload,
-            rows: Some(shape.0),
-            k: Some(shape.1),
-            tokens: Some(1),
-            threads: Some(threads),
-            ..Cell::default()
-        },
-        results: Results {
-            n: Some(50),
-            median_ns: Some(ns),
-            lo_ns: Some(ns * 0.99),
-            hi_ns: Some(ns * 1.01),
-            gops: Some(ops / ns),
-            ..Results::default()
-        },
-    }
-}
 
 fn record(rows: Vec<SummaryRow>) -> Record {
     Record {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use trit_report::history::Store;
-use trit_report::{Contrast, ContrastError, Filter, Question, Source};
+use trit_report::{Contrast, ContrastError, Filter, Question, Source, UnpairedError};
 
 use crate::args::{Format, FormatArg};
 use crate::cmd::history::{store_failure, store_path};
@@ -115,16 +115,20 @@ pub(super) fn failure(error: ContrastError) -> Failure {
 
 /// A run directory or a CSV file.
 pub(super) fn read(path: &Path) -> Result<Source, Failure> {
-    Source::read(path).map_err(|error| {
-        if error.is_content() {
-            Failure::unusable(error)
-        } else {
-            Failure::failed(error)
-        }
-    })
+    Source::read(path).map_err(read_failure)
 }
 
-fn source(name: &str, store: Option<&Path>) -> Result<Source, Failure> {
+/// What a file holds is code 5, what the system refused is code 1.
+pub(super) fn read_failure(error: UnpairedError) -> Failure {
+    if error.is_content() {
+        Failure::unusable(error)
+    } else {
+        Failure::failed(error)
+    }
+}
+
+/// A run directory, a CSV file, or the latest results of a machine.
+pub(super) fn source(name: &str, store: Option<&Path>) -> Result<Source, Failure> {
     let Some(machine) = name.strip_prefix("machine:") else {
         return read(Path::new(name));
     };

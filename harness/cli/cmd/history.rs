@@ -179,7 +179,7 @@ pub(super) fn store_failure(error: &StoreError) -> Failure {
 }
 
 /// The fingerprint of the machine of a session; nothing when the record does not say which it was.
-fn fingerprint(session: &Session) -> Option<String> {
+pub(super) fn fingerprint(session: &Session) -> Option<String> {
     let machine: Machine = serde_json::from_value(session.machine.clone()).ok()?;
     let known = machine.cpu.model.is_some() || machine.cpu.threads.is_some();
     known.then(|| machine.fingerprint())

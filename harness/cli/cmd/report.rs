@@ -2,6 +2,7 @@
 
 mod claims;
 mod energy;
+mod machines;
 mod speedup;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ pub(crate) struct ReportArgs {
 enum About {
     Speedup(speedup::SpeedupArgs),
     Energy(energy::EnergyArgs),
+    Machines(machines::MachinesArgs),
     Claims(claims::ClaimsArgs),
 }
 
@@ -92,6 +94,7 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
     match &args.about {
         Some(About::Speedup(args)) => speedup::run(args),
         Some(About::Energy(args)) => energy::run(args),
+        Some(About::Machines(args)) => machines::run(args),
         Some(About::Claims(args)) => claims::run(args),
         None => again(args),
     }
@@ -143,12 +146,7 @@ fn merge(dir: &RunDir, log: &Path) -> Result<(), Failure> {
 
 /// Writes summary, charts and report; gives the rows and the charts.
 pub(crate) fn write_reports(dir: &RunDir) -> Result<(Vec<SummaryRow>, Vec<PathBuf>), Failure> {
-    let failure = |error| report_failure(&error);
-    let rows = trit_report::summarize(dir).map_err(failure)?;
-    let charts = trit_report::write_charts(dir).map_err(failure)?;
-    trit_report::write_report_md(dir).map_err(failure)?;
-    trit_report::write_report_html(dir).map_err(failure)?;
-    Ok((rows, charts))
+    trit_report::write_all(dir).map_err(|error| report_failure(&error))
 }
 
 /// Errors of reports: what the system refused is code 1, what a file holds is code 5.

@@ -4,7 +4,7 @@ use trit_core::{Cell, Workload};
 use trit_stats::ecdf;
 
 use super::figure::{Axis, Figure, Lines, Panel, Series};
-use super::{ChartData, describe, in_order, limited};
+use super::{ChartData, MOST_PANELS, describe, grouped, say_left_out};
 use crate::labels;
 use crate::summary::Samples;
 
@@ -32,10 +32,13 @@ pub(super) fn latency(data: &ChartData<'_>, workload: Workload) -> Option<Figure
         .collect();
     let panel_of = |cell: &Cell| (labels::shape(cell), cell.threads);
     let mut panels = Vec::new();
-    for key in in_order(of_workload.iter().map(|samples| panel_of(samples.cell))) {
-        let mut here: Vec<(f64, Series, f64, f64)> = of_workload
-            .iter()
-            .filter(|samples| panel_of(samples.cell) == key)
+    let of_panel = |samples: &&'_ Samples<'_>| panel_of(samples.cell);
+    let groups = grouped(of_workload.into_iter().map(|one| (of_panel(&one), one)));
+    let left_out = groups.len().saturating_sub(MOST_PANELS);
+    // Every group has a panel: those that are not shown are not made, since each has thousands of points.
+    for (key, samples) in groups.into_iter().take(MOST_PANELS) {
+        let mut here: Vec<(f64, Series, f64, f64)> = samples
+            .into_iter()
             .filter_map(|samples| {
                 let steps = ecdf(&samples.ns)?;
                 let middle = trit_stats::median(&samples.ns)?;
@@ -101,7 +104,7 @@ pub(super) fn latency(data: &ChartData<'_>, workload: Workload) -> Option<Figure
     let mut notes = vec![format!(
         "Empirical distribution of all samples, none discarded. {per} The fastest median comes first; a steep line is a steady kernel."
     )];
-    let panels = limited(panels, &mut notes);
+    say_left_out(left_out, &mut notes);
     (!panels.is_empty()).then(|| Figure {
         title: format!("Distribution of latency (ECDF): {}", describe(workload)),
         subtitle: data.record.heading.line(),

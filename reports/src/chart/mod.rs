@@ -15,7 +15,7 @@ mod speed;
 mod timeline;
 mod told;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub use self::quality::write_quality;
 pub use self::timeline::write_timeline;
 
 pub(crate) use self::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
-pub(crate) use self::speed::interval_of_rate;
+pub(crate) use self::speed::{interval_of_rate, rate};
 use crate::ReportError;
 use crate::facts;
 use crate::markdown::ranked;
@@ -98,6 +98,20 @@ pub struct ChartData<'a> {
     pub power: &'a [PowerRow],
 }
 
+/// Items by their keys, both in the order in which they are first seen.
+fn grouped<K: Ord + Clone, T>(items: impl Iterator<Item = (K, T)>) -> Vec<(K, Vec<T>)> {
+    let mut index = BTreeMap::new();
+    let mut groups: Vec<(K, Vec<T>)> = Vec::new();
+    for (key, item) in items {
+        let at = *index.entry(key.clone()).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push((key, Vec::new()));
+        }
+        groups[at].1.push(item);
+    }
+    groups
+}
+
 /// Values in the order in which they are first seen.
 fn in_order<T: Ord + Clone>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = BTreeSet::new();
@@ -122,7 +136,7 @@ fn rows_of<'a>(data: &ChartData<'a>, workload: Workload) -> Vec<&'a SummaryRow> 
         .collect()
 }
 
-fn describe(workload: Workload) -> &'static str {
+pub(crate) fn describe(workload: Workload) -> &'static str {
     match workload {
         Workload::GemvCold => "one token, weights not in cache (gemv-cold)",
         Workload::GemvWarm => "one token, weights in cache (gemv-warm)",
@@ -150,16 +164,18 @@ fn shape_title(shape: String, workload: Workload) -> String {
 }
 
 /// Keeps the first panels and says how many were left out.
-fn limited(panels: Vec<Panel>, notes: &mut Vec<String>) -> Vec<Panel> {
-    let all = panels.len();
-    let kept: Vec<Panel> = panels.into_iter().take(MOST_PANELS).collect();
-    if all > kept.len() {
+fn limited(mut panels: Vec<Panel>, notes: &mut Vec<String>) -> Vec<Panel> {
+    say_left_out(panels.len().saturating_sub(MOST_PANELS), notes);
+    panels.truncate(MOST_PANELS);
+    panels
+}
+
+fn say_left_out(count: usize, notes: &mut Vec<String>) {
+    if count > 0 {
         notes.push(format!(
-            "{} further panels are left out; their rows are in summary.csv.",
-            all - kept.len()
+            "{count} further panels are left out; their rows are in summary.csv."
         ));
     }
-    kept
 }
 
 /// The figures of a session with their file names, without an ending.

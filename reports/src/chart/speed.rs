@@ -6,18 +6,18 @@ use trit_core::{SummaryRow, Workload};
 
 use super::canvas::shade;
 use super::figure::{Axis, Bar, Bars, Figure, Lines, Panel, Series};
-use super::{ChartData, describe, in_order, limited, rows_of, shape_title};
+use super::{ChartData, describe, grouped, limited, rows_of, shape_title};
 use crate::labels;
 use crate::units::{show_rate, three};
 
 /// A rate of a row with its interval and its unit.
-pub(super) struct Rate {
-    pub(super) value: f64,
-    pub(super) interval: Option<(f64, f64)>,
+pub(crate) struct Rate {
+    pub(crate) value: f64,
+    pub(crate) interval: Option<(f64, f64)>,
 }
 
 /// Operations a second for kernels, tokens a second for models, calls a second where neither is counted.
-pub(super) fn rate(row: &SummaryRow) -> Option<(Rate, &'static str)> {
+pub(crate) fn rate(row: &SummaryRow) -> Option<(Rate, &'static str)> {
     let results = &row.results;
     let median = results.median_ns.filter(|ns| *ns > 0.0)?;
     let operations = results.gops.filter(|_| row.cell.model.is_empty());
@@ -44,6 +44,11 @@ pub(crate) fn interval_of_rate(row: &SummaryRow, value: f64) -> Option<(f64, f64
 
 pub(super) const INTERVALS: &str = "Whiskers are 95 % intervals of the median; they allow for samples that repeat their neighbours. No whisker: too few independent samples.";
 
+/// Rows by their shapes.
+fn by_shape<'a>(rows: &[&'a SummaryRow]) -> Vec<(String, Vec<&'a SummaryRow>)> {
+    grouped(rows.iter().map(|row| (labels::shape(&row.cell), *row)))
+}
+
 /// Throughput by kernel and threads: a figure a workload, a panel a shape.
 pub(super) fn throughput(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
     let rows = rows_of(data, workload);
@@ -54,12 +59,7 @@ pub(super) fn throughput(data: &ChartData<'_>, workload: Workload) -> Option<Fig
         .into_iter()
         .collect();
     let mut panels = Vec::new();
-    for shape in in_order(rows.iter().map(|row| labels::shape(&row.cell))) {
-        let here: Vec<&SummaryRow> = rows
-            .iter()
-            .copied()
-            .filter(|row| labels::shape(&row.cell) == shape)
-            .collect();
+    for (shape, here) in by_shape(&rows) {
         let mut unit = "";
         let mut kernels: BTreeMap<&str, Vec<(u64, Rate)>> = BTreeMap::new();
         for row in here {
@@ -130,9 +130,9 @@ pub(super) fn throughput(data: &ChartData<'_>, workload: Workload) -> Option<Fig
 pub(super) fn speedup(data: &ChartData<'_>, workload: Workload) -> Option<Figure> {
     let rows = rows_of(data, workload);
     let mut panels = Vec::new();
-    for shape in in_order(rows.iter().map(|row| labels::shape(&row.cell))) {
+    for (shape, here) in by_shape(&rows) {
         let mut kernels: BTreeMap<&str, BTreeMap<u64, &SummaryRow>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| labels::shape(&row.cell) == shape) {
+        for row in here {
             if let Some(threads) = row.cell.threads {
                 kernels
                     .entry(labels::subject(&row.cell))

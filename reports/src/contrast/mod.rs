@@ -21,7 +21,7 @@ use crate::summary::LEVEL;
 pub use text::contrast_text;
 
 /// Keys of a cell by which cells are matched.
-const MATCHED: [&str; 16] = [
+pub(crate) const MATCHED: [&str; 16] = [
     "kernel",
     "workload",
     "model",
@@ -225,20 +225,26 @@ struct Item<'a> {
     interval: Option<(f64, f64)>,
 }
 
+/// The value of a key of a cell.
+pub(crate) fn cell_key(cell: &Cell, key: &str, columns: &[trit_core::Column<Cell>]) -> String {
+    match key {
+        "kernel" => labels::subject(cell).to_owned(),
+        "model" => labels::model(cell),
+        "shape" => labels::shape(cell),
+        other => columns
+            .iter()
+            .find(|column| column.name == other)
+            .map_or_else(String::new, |column| (column.write)(cell)),
+    }
+}
+
 impl Item<'_> {
     fn key(&self, key: &str, columns: &[trit_core::Column<Cell>]) -> String {
-        let cell = &self.row.cell;
         match key {
             "run" => self.source.name.clone(),
             "machine" => self.source.machine.clone(),
             "host" => self.source.host.clone(),
-            "kernel" => labels::subject(cell).to_owned(),
-            "model" => labels::model(cell),
-            "shape" => labels::shape(cell),
-            other => columns
-                .iter()
-                .find(|column| column.name == other)
-                .map_or_else(String::new, |column| (column.write)(cell)),
+            key => cell_key(&self.row.cell, key, columns),
         }
     }
 }

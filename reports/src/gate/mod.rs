@@ -20,6 +20,7 @@ use trit_stats::median;
 pub use findings::{Finding, alarm_finding, alarms_explained, replay_findings};
 pub use output::{gate_csv, gate_json, gate_junit, gate_markdown, gate_table};
 pub use replay::{Replay, ReplayRow, replay};
+pub(crate) use unpaired::check_measured;
 pub use unpaired::{UnpairedError, gate_unpaired, read_summaries};
 
 /// What is said about one cell. Effects are in percent of the base's time, above zero when the head is slower.

@@ -10,7 +10,7 @@ use trit_stats::judge::Verdict;
 use super::{GateCell, GateReport, invalid, keep, observed, percent};
 use crate::ReportError;
 use crate::compare::{key, ratio};
-use crate::summary::{Loaded, summarize_rows};
+use crate::record::Record;
 
 /// How much the speed of a shared machine may differ between two runs without any change: on the virtual machine of
 /// `METHODOLOGY.md` it stepped by 15 to 25 % within seconds to minutes.
@@ -60,11 +60,17 @@ impl UnpairedError {
 /// When it cannot be read, holds no measured cell, or a time that is none.
 pub fn read_summaries(path: &Path) -> Result<Vec<SummaryRow>, UnpairedError> {
     let rows = if path.is_dir() {
-        summarize_rows(&Loaded::read(&RunDir::open(path)?)?.tables())
+        Record::read(&RunDir::open(path)?)?.rows
     } else {
         read_rows::<SummaryRow>(path)?
     };
-    for row in &rows {
+    check_measured(path, &rows)?;
+    Ok(rows)
+}
+
+/// Whether the rows of a file hold something measured, and no time that is none.
+pub(crate) fn check_measured(path: &Path, rows: &[SummaryRow]) -> Result<(), UnpairedError> {
+    for row in rows {
         if let Some(value) = row.results.median_ns.filter(|ns| ns.is_nan() || *ns <= 0.0) {
             return Err(UnpairedError::Value {
                 path: path.to_owned(),
@@ -76,7 +82,7 @@ pub fn read_summaries(path: &Path) -> Result<Vec<SummaryRow>, UnpairedError> {
     if !rows.iter().any(measured) {
         return Err(UnpairedError::Empty(path.to_owned()));
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn measured(row: &SummaryRow) -> bool {

@@ -2,7 +2,7 @@
 
 mod charts;
 mod paper;
-mod roof;
+pub(crate) mod roof;
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Where a row stands under the roof of its machine: memory bandwidth times operations a byte, or the arithmetic peak.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use trit_core::{Session, SummaryRow, Workload};
+use trit_core::{Cell, Session, SummaryRow, Workload};
 
 use crate::compose::dense_format;
 use crate::summary::{bytes_per_call, ops_per_call};
@@ -56,6 +56,26 @@ impl Roofline {
         limits.map(|(threads, read)| (*threads, *read, self.int8.get(threads).copied()))
     }
 
+    /// Bandwidth of memory on a number of threads, in 10^9 bytes a second.
+    pub(crate) fn read(&self, threads: u64) -> Option<f64> {
+        self.read.get(&threads).copied()
+    }
+
+    /// The arithmetic peak that a cell is under: of floats for dense floats, else of 8-bit integers; in GOPS.
+    pub(crate) fn peak(&self, cell: &Cell) -> Option<f64> {
+        let floats = matches!(dense_format(&cell.kernel), Some("f32" | "f16"));
+        let peaks = if floats { &self.float } else { &self.int8 };
+        peaks.get(&cell.threads?).copied()
+    }
+
+    /// Every number of threads with the limits that are known of it: bandwidth, peak of 8-bit integers, peak of floats.
+    pub(crate) fn all(&self) -> Vec<(u64, [Option<f64>; 3])> {
+        let limits = [&self.read, &self.int8, &self.float];
+        let threads: BTreeSet<u64> = limits.iter().flat_map(|by| by.keys().copied()).collect();
+        let of = |threads: u64| limits.map(|by| by.get(&threads).copied());
+        threads.into_iter().map(|n| (n, of(n))).collect()
+    }
+
     /// The position of a row; nothing for weights in cache, which the bandwidth of memory does not limit, and without probes.
     pub(crate) fn of(&self, row: &SummaryRow) -> Option<Roof> {
         let cell = &row.cell;
@@ -64,11 +84,8 @@ impl Roofline {
         }
         let gops = row.results.gops?;
         let intensity = ops_per_call(cell)? / bytes_per_call(cell).filter(|bytes| *bytes > 0.0)?;
-        let threads = cell.threads?;
-        let floats = matches!(dense_format(&cell.kernel), Some("f32" | "f16"));
-        let peaks = if floats { &self.float } else { &self.int8 };
-        let from_memory = intensity * self.read.get(&threads)?;
-        let peak = peaks.get(&threads).copied();
+        let from_memory = intensity * self.read(cell.threads?)?;
+        let peak = self.peak(cell);
         let memory = peak.is_none_or(|peak| from_memory <= peak);
         let limit_gops = peak.map_or(from_memory, |peak| peak.min(from_memory));
         let from_pair = if memory {

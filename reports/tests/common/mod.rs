@@ -1,7 +1,9 @@
 //! Seeded rows that look like a session: times with tails and steps, pairs, tokens, and cells that went wrong.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use trit_core::{Cell, Measurement, Probe, Session, Side, Status, TokenRow, Workload};
+use trit_core::{
+    Cell, Measurement, Probe, Results, Session, Side, Status, SummaryRow, TokenRow, Workload,
+};
 use trit_stats::Rng;
 
 /// The rows of a made-up session.
@@ -237,6 +239,43 @@ pub(crate) fn session_rows(kernels: &[(&str, &str, f64)], threads: &[u64], seed:
     rows
 }
 
+/// A row that takes `ns`, give or take 1 %.
+pub(crate) fn row(
+    kernel: &str,
+    workload: Workload,
+    shape: (u64, u64),
+    threads: u64,
+    ns: f64,
+) -> SummaryRow {
+    let ops = 2.0 * (shape.0 * shape.1) as f64;
+    SummaryRow {
+        cell: Cell {
+            cell: format!("{kernel}/{workload}/{}x{}/t{threads}", shape.0, shape.1),
+            subject: kernel.to_owned(),
+            kernel: kernel.to_owned(),
+            weight_bits: Some(if kernel.contains("-dense-") {
+                16.0
+            } else {
+                2.0
+            }),
+            workload,
+            rows: Some(shape.0),
+            k: Some(shape.1),
+            tokens: Some(1),
+            threads: Some(threads),
+            ..Cell::default()
+        },
+        results: Results {
+            n: Some(50),
+            median_ns: Some(ns),
+            lo_ns: Some(ns * 0.99),
+            hi_ns: Some(ns * 1.01),
+            gops: Some(ops / ns),
+            ..Results::default()
+        },
+    }
+}
+
 /// The record of the made-up session.
 pub(crate) fn session() -> Session {
     Session {
@@ -269,4 +308,41 @@ pub(crate) fn session() -> Session {
         }],
         ..Session::default()
     }
+}
+
+/// A session of `count` kernel cells at many shapes: 12 slices each, a pair with the read probe for every tenth of those from memory.
+pub(crate) fn many_cells(count: usize, seed: u64) -> Rows {
+    let mut rng = Rng::new(seed);
+    let mut rows = Rows::default();
+    let mut probe = cell(
+        "read/t1".to_owned(),
+        "probe:read",
+        "avx512",
+        8.0,
+        Workload::Read,
+        1,
+    );
+    probe.kernel = String::new();
+    probe.bytes_per_call = Some(64_000_000);
+    let workloads = [Workload::GemvCold, Workload::GemvWarm, Workload::Gemm];
+    for at in 0..count {
+        let (kernel, isa, bits) = KERNELS[at % KERNELS.len()];
+        let threads = 1 + (at / KERNELS.len() % 2) as u64;
+        let group = at / (2 * KERNELS.len());
+        let workload = workloads[group % 3];
+        let shape = (64 * (1 + group / 3) as u64, 2560);
+        let id = format!("{workload}/{kernel}/{}x{}/t{threads}", shape.0, shape.1);
+        let mut cell = cell(id.clone(), kernel, isa, bits, workload, threads);
+        (cell.rows, cell.k) = (Some(shape.0), Some(shape.1));
+        cell.tokens = Some(if workload == Workload::Gemm { 32 } else { 1 });
+        let ns = (shape.0 * shape.1) as f64 * 0.05 / threads as f64 * (1.0 + at as f64 % 7.0);
+        rows.slices(&mut rng, &id, ns, 12);
+        if workload == Workload::GemvCold && at % 10 == 0 {
+            let bytes = (shape.0 * shape.1) as f64 * bits.min(2.0) / 8.0;
+            rows.blocks(&mut rng, (&cell, bytes), (&probe, 64e6), 0.7, 8);
+        }
+        rows.cells.push(cell);
+    }
+    rows.cells.push(probe);
+    rows
 }
