@@ -167,7 +167,7 @@ row! {
         cache: String = "cold, warm, or empty where it does not apply.",
         head: String = "Type of the output head.",
         kv: String = "Type of the KV cache.",
-        prompt: String = "Name of the text that is the prompt, with `, seeded ids` where the model has no tokenizer to spell it with; empty for random tokens.",
+        prompt: String = later "Name of the text that is the prompt, with `, seeded ids` where the model has no tokenizer to spell it with; empty for random tokens.",
         prompt_tokens: Option<u64> = "Tokens of the prompt.",
         gen_tokens: Option<u64> = "Tokens generated, by each sequence.",
         depth: Option<u64> = "Tokens already in the KV cache when timing starts.",
