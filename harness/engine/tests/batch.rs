@@ -171,7 +171,7 @@ fn going_back_in_one_sequence_leaves_the_others_alone() {
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let engine = open("bitnet-tiny", &options());
     let refused = |result: Result<_, trit_engine::EngineError>| match result {
-        Ok(_) => panic!("it was taken"),
+        Ok(()) => panic!("it was taken"),
         Err(error) => error.to_string(),
     };
     assert!(refused(engine.batch(0, 4).map(drop)).contains("batch: `0`"));

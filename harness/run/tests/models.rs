@@ -148,10 +148,10 @@ fn every_sweep_of_a_model_runs() {
         format!("{usual}kv = [\"f16\", \"f32\", \"i8\"]\n"),
         format!("{usual}kernels = [\"w2a8-swar-scalar\", \"best\"]\n"),
     ];
-    let mut text: String = sections
-        .iter()
-        .map(|section| format!("[[generate]]\n{base}{section}"))
-        .collect();
+    let mut text = String::new();
+    for section in sections {
+        text += &["[[generate]]\n", base, &section].concat();
+    }
     text += "[[generate]]\nmodels = [\"builtin:shakespeare\"]\nthreads = [1]\ntests = [\"pp7\", \"tg4\", \"pp7+tg4\", \"tg4 @ d100\"]\n";
     let ran = run(&dir.path().join("run"), &text);
     for cell in &ran.cells {
