@@ -21,7 +21,7 @@ use crate::worker::Inside;
 /// Time of one slice, as in a comparison of two builds.
 const SLICE_NS: u64 = 2_500_000;
 /// Blocks of each part and cell with one pair of processes; one more warms up.
-const VISITS: u64 = 6;
+const VISITS: u64 = 12;
 /// Pairs of processes beyond which there is no need.
 const MOST_PAIRS: usize = 24;
 /// Level of the intervals.

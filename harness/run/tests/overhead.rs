@@ -65,13 +65,13 @@ fn every_part_has_an_interval_from_several_processes() {
     assert_eq!(parts, Part::ALL);
     for overhead in &all {
         let estimate = overhead.estimate.as_ref().unwrap();
-        assert_eq!((estimate.pairs, estimate.blocks), (4, 24));
+        assert_eq!((estimate.pairs, estimate.blocks), (4, 48));
         assert!(estimate.interval.lo <= estimate.interval.hi);
     }
-    // Two of the four parts record two slices of each block: 7 visits with 4 pairs of processes. In one of them the slices
+    // Two of the four parts record two slices of each block: 13 visits with 4 pairs of processes. In one of them the slices
     // before them were looked at; the first of a block stands for none.
     let rows = run.measurements().unwrap();
-    assert_eq!(rows.len(), 2 * 2 * 7 * 4);
+    assert_eq!(rows.len(), 2 * 2 * 13 * 4);
     assert!(rows.iter().any(|row| row.user_ns.is_some()));
 }
 

@@ -29,7 +29,8 @@ fn percent(log: f64) -> f64 {
 }
 
 fn rounded(value: f64) -> Value {
-    Value::from((value * 1e4).round() / 1e4)
+    // Of -0.0 and 0.0 this makes 0.0.
+    Value::from((value * 1e4).round() / 1e4 + 0.0)
 }
 
 /// A loop that keeps one CPU busy, the last in the order of the team: the subjects of one thread run on the first.
