@@ -259,6 +259,48 @@ fn the_report_has_the_joules_that_were_injected() {
         session.energy.domains,
         ["package-0", "package-0/dram", "psys"]
     );
+    energy_report(&bench, &rows);
+}
+
+/// The report that is made for others has the joules that were injected, and draws them.
+fn energy_report(bench: &Bench, rows: &[EnergyRow]) {
+    let (out, paper) = (bench.out(), bench.dir.path().join("paper"));
+    let [out, paper_text] = [&out, &paper].map(|path| path.to_str().unwrap());
+    let given = run([
+        "report", "energy", out, "--format", "json", "--out", paper_text,
+    ]);
+    assert_eq!(given.status.code(), Some(0), "{}", stderr(&given));
+    let lines: Vec<Value> = serde_json::from_str(&stdout(&given)).unwrap();
+    let summary = RunDir::open(&bench.out()).unwrap().summary().unwrap();
+    assert_eq!(lines.len(), summary.len());
+    for (line, row) in lines.iter().zip(&summary) {
+        let id = row.cell.cell.as_str();
+        assert_eq!(line["workload"], row.cell.workload.name());
+        assert_eq!(line["energy_source"], "powercap");
+        assert_eq!(line["pareto"], true, "{id} is the only one of its kind");
+        let number = |column: &str| line[column].as_f64().unwrap();
+        let windows = windows(rows, id);
+        let gross = injected(&windows, WORK_W);
+        near(number("gross_j_per_token"), gross, TOLERANCE, id);
+        near(number("gross_w"), WORK_W, TOLERANCE, id);
+        let net = injected(&windows, WORK_W - REST_W);
+        near(number("net_j_per_token"), net, 0.02, id);
+    }
+    let words = fs::read_to_string(paper.join("energy.md")).unwrap();
+    assert!(
+        words.contains("powercap") && words.contains("J/token"),
+        "{words}"
+    );
+    let drawn = fs::read_dir(&paper)
+        .unwrap()
+        .chain(fs::read_dir(paper.join("charts")).into_iter().flatten());
+    let pictures = drawn.filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        Path::new(&name)
+            .extension()
+            .is_some_and(|ending| ending == "svg")
+    });
+    assert!(pictures.count() > 0, "no chart");
 }
 
 /// A prompt has its own joules; a request is a prompt and the tokens after the first.

@@ -29,6 +29,7 @@ mod lookup;
 mod machines;
 mod markdown;
 mod pairs;
+mod projection;
 mod record;
 mod sheet;
 mod speedup;

@@ -166,16 +166,22 @@ fn best_table(rows: &[SummaryRow]) -> Option<Table> {
 fn models_table(rows: &[SummaryRow]) -> Option<Table> {
     let lines: Vec<Vec<String>> = rows
         .iter()
-        .filter(|row| ranked(row) && !row.cell.model.is_empty())
+        .filter(|row| ranked(row) || row.cell.status == Status::Projected)
+        .filter(|row| !row.cell.model.is_empty())
         .map(|row| {
             let (cell, results) = (&row.cell, &row.results);
+            let workload = if cell.status == Status::Projected {
+                format!("{}, projected", cell.workload.name())
+            } else {
+                cell.workload.name().to_owned()
+            };
             let time = |ns: Option<f64>| ns.map_or_else(String::new, show_ns);
             let bytes = |bytes: Option<u64>| {
                 bytes.map_or_else(String::new, |bytes| show_bytes(bytes as f64))
             };
             vec![
                 labels::shape(cell),
-                cell.workload.name().to_owned(),
+                workload,
                 format!("`{}`", labels::subject(cell)),
                 cell.threads
                     .map_or_else(String::new, |threads| threads.to_string()),

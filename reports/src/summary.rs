@@ -12,6 +12,7 @@ use crate::ReportError;
 use crate::arithmetic::Arithmetic;
 use crate::energy::{self, EnergyIndex};
 use crate::pairs::{self, Paired, Shares};
+use crate::projection;
 
 /// A share of a probe above this shows that the probe is wrong: nothing outruns the machine's own limit by more than noise.
 pub const SHARE_LIMIT: f64 = 1.05;
@@ -183,10 +184,7 @@ pub fn samples<'a>(tables: &Tables<'a>) -> Vec<Samples<'a>> {
 
 /// Whether times of a cell of this status mean anything.
 pub(crate) fn timed(status: Status) -> bool {
-    matches!(
-        status,
-        Status::Ok | Status::OverLimit | Status::Invalid | Status::Projected
-    )
+    matches!(status, Status::Ok | Status::OverLimit | Status::Invalid)
 }
 
 /// The sum of a quantity over slices; nothing unless all slices have it.
@@ -208,6 +206,7 @@ fn sum(slices: &[&Measurement], field: impl Fn(&Measurement) -> Option<u64>) -> 
 /// - Shares come from ABBA blocks alone, as in `pairs.csv`. A share above [`SHARE_LIMIT`] makes the row `invalid`.
 /// - Joules come from the windows of `energy.csv` whose status is `ok`: Hodges-Lehmann over windows, with its 95 % interval from six on.
 ///   `model_*` is arithmetic and never measured.
+/// - A projected cell continues the line through the two cells that it names to the layers of its model; it has no samples.
 /// - A cell that is skipped, wrong, failed, crashed, timed out or emulated has no results, whatever slices it left.
 pub fn summarize_rows(tables: &Tables<'_>) -> Vec<SummaryRow> {
     let index = Index::new(tables);
@@ -224,6 +223,7 @@ pub fn summarize_rows(tables: &Tables<'_>) -> Vec<SummaryRow> {
         })
         .collect();
     energy::fill_requests(&mut rows);
+    projection::fill(&mut rows);
     rows
 }
 

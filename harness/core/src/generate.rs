@@ -55,6 +55,10 @@ pub struct Generate {
     /// Tokens of one prefill chunk.
     #[serde(default = "usual_ubatch", deserialize_with = "one_or_more")]
     pub ubatch: Vec<u64>,
+    /// Whether models with random weights are also projected from parts of their layers when they fit; those that do not fit
+    /// always are.
+    #[serde(default)]
+    pub project: bool,
 }
 
 fn best() -> Vec<Selector> {

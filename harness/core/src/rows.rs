@@ -177,6 +177,7 @@ row! {
         ops_per_call: Option<u64> = "Operations of one call of a model or of the peak probe, a multiply and an add being two; empty for single kernels.",
         linear_weights: Option<u64> = later "Weights of the ternary linears of a model, head and embedding not counted; empty for single kernels.",
         attention_width: Option<u64> = later "Layers times query heads times their width; empty for single kernels.",
+        projected_from: String = later "Of a projected cell: the two cells whose times it continues, separated by a space.",
         answer: String = later "Of a program: `checked` when what it says was compared with ours, `unchecked` when it was not; empty for our own subjects, which always are.",
     }
 }

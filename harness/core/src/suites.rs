@@ -16,6 +16,7 @@ const SUITES: &[(&str, &str)] = &[
     ("edge", include_str!("../../../suites/edge.toml")),
     ("server", include_str!("../../../suites/server.toml")),
     ("cloud", include_str!("../../../suites/cloud.toml")),
+    ("large", include_str!("../../../suites/large.toml")),
 ];
 
 /// The text of an embedded suite.

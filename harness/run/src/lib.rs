@@ -28,12 +28,14 @@ mod planner;
 mod process;
 mod program_plan;
 mod progress;
+mod projection;
 pub mod protocol;
 mod reference;
 mod schedule;
 mod session;
 mod survey;
 mod tasks;
+mod waves;
 pub mod worker;
 
 pub use ab::{AbOptions, AbOutcome, Extent, compare_builds};

@@ -1,20 +1,22 @@
 //! From a suite to a plan: which cells, in which order, with how much time and memory. A pure function.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trit_core::{
     Cell, EnergyMode, Generate, MeterChoice, Micro, NOT_MEASURED, Pair, PairSubject, Plan,
     PlannedCell, PlannedPair, Program, Selector, Station, Status, Suite, ThreadCount, Workload,
+    synthetic_shape,
 };
 
 use crate::budget::divide;
 use crate::energy_plan::choose;
 use crate::engine_plan::{EngineWork, engine_cell};
 use crate::estimate::Estimate;
-use crate::execute::bench_key;
 use crate::program_plan::program_cell;
+use crate::projection::{parts, projected, with_layers};
 use crate::protocol::KernelFacts;
+use crate::waves::put_into_waves;
 
 /// The budget of a suite that names none.
 pub const DEFAULT_BUDGET: Duration = Duration::from_mins(2);
@@ -58,7 +60,7 @@ pub struct PlanContext {
     /// Last-level cache, as reported.
     pub l3_bytes: u64,
     /// Size of each model file that cells may name.
-    pub model_bytes: std::collections::BTreeMap<String, u64>,
+    pub model_bytes: BTreeMap<String, u64>,
     /// What the command line changes.
     pub overrides: Overrides,
 }
@@ -227,6 +229,7 @@ fn unknown_kernel(id: &str, kernels: &[KernelFacts]) -> PlanError {
 struct Builder<'a> {
     context: &'a PlanContext,
     cold_bytes: u64,
+    limit_bytes: u64,
     cells: Vec<PlannedCell>,
     pairs: Vec<PlannedPair>,
     ids: BTreeSet<String>,
@@ -267,22 +270,23 @@ impl Builder<'_> {
         if !self.ids.insert(planned.cell.cell.clone()) {
             return;
         }
-        let unavailable = self
-            .context
-            .facts(&planned.cell.kernel)
-            .map_or("", |facts| facts.unavailable.as_str());
-        let threads = planned.cell.threads.unwrap_or(0);
-        let given = self.context.threads as u64;
         planned.cell.status = Status::Skipped;
-        planned.cell.reason = if !unavailable.is_empty() {
-            unavailable.to_owned()
-        } else if threads > given {
-            // Threads that take turns on a CPU measure the scheduler.
-            format!("needs {threads} threads, this process may use {given}")
-        } else {
-            NOT_MEASURED.to_owned()
-        };
+        planned.cell.reason = self
+            .obstacle(&planned.cell)
+            .unwrap_or_else(|| NOT_MEASURED.to_owned());
         self.cells.push(planned);
+    }
+
+    /// Why a cell cannot run on this machine, whatever memory there is.
+    fn obstacle(&self, cell: &Cell) -> Option<String> {
+        let facts = self.context.facts(&cell.kernel);
+        let unavailable = facts.map_or("", |facts| facts.unavailable.as_str());
+        let (threads, given) = (cell.threads.unwrap_or(0), self.context.threads as u64);
+        if !unavailable.is_empty() {
+            return Some(unavailable.to_owned());
+        }
+        // Threads that take turns on a CPU measure the scheduler.
+        (threads > given).then(|| format!("needs {threads} threads, this process may use {given}"))
     }
 
     fn kernel_cell(&self, kernel: &str, place: Place, station: Station) -> PlannedCell {
@@ -417,16 +421,46 @@ impl Builder<'_> {
                                 options,
                                 request,
                             };
-                            let planned = engine_cell(self.context, &work);
-                            if self.wanted(&planned.cell.cell) {
-                                self.add(planned);
-                            }
+                            self.engine(&work, entry.project);
                         }
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A whole model; one that does not fit, or any that the suite says, is also projected from parts of its layers.
+    fn engine(&mut self, work: &EngineWork<'_>, project: bool) {
+        let planned = engine_cell(self.context, work);
+        if !self.wanted(&planned.cell.cell) {
+            return;
+        }
+        let runs = self.obstacle(&planned.cell).is_none();
+        let shape = synthetic_shape(work.model)
+            .filter(|_| runs && (project || planned.memory_bytes > self.limit_bytes));
+        let part = |layers: u64| {
+            let model = &with_layers(work.model, layers);
+            engine_cell(self.context, &EngineWork { model, ..*work })
+        };
+        let chosen = shape.and_then(|shape| {
+            let bits = self.estimate(work.kernel).weight_bits;
+            let cache = self.context.l3_bytes.min(MAX_COUNTED_CACHE);
+            let limit = self.limit_bytes;
+            parts(&shape, bits, cache, |layers| {
+                part(layers).memory_bytes <= limit
+            })
+        });
+        let chosen = chosen.map(|(few, many)| [part(few), part(many)]);
+        self.add(planned.clone());
+        if let Some([few, many]) = chosen {
+            let row = projected(&planned, &few.cell, &many.cell);
+            self.add(few);
+            self.add(many);
+            if self.ids.insert(row.cell.cell.clone()) {
+                self.cells.push(row);
+            }
+        }
     }
 
     fn program(&mut self, entry: &Program) -> Result<(), PlanError> {
@@ -556,83 +590,35 @@ impl Builder<'_> {
             ..PlannedCell::default()
         }))
     }
+}
 
-    /// Puts cells and pairs into waves that fit in memory: micro cells and pairs first, then whole models, whose visits
-    /// take so long that the others would wait for them.
-    fn waves(&mut self, limit: u64) {
-        let (mut wave, mut used) = (0, 0);
-        let mut held: BTreeSet<String> = BTreeSet::new();
-        let mut place = |key: String, bytes: u64, next: bool| -> u64 {
-            if next && used > 0 {
-                (wave, used) = (wave + 1, 0);
-                held.clear();
-            }
-            let more = if held.contains(&key) { 0 } else { bytes };
-            if used > 0 && used + more > limit {
-                (wave, used) = (wave + 1, 0);
-                held.clear();
-            }
-            if held.insert(key) {
-                used += bytes;
-            }
-            wave
-        };
-        for planned in &mut self.cells {
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-            if planned.memory_bytes > limit && planned.cell.reason == NOT_MEASURED {
-                planned.cell.status = Status::OverLimit;
-                planned.cell.reason = format!(
-                    "needs about {:.1} GB, {:.1} GB may be used",
-                    gigabytes(planned.memory_bytes),
-                    gigabytes(limit)
-                );
+/// A pair of which one side does not run does not run either; a side that is in no other pair says so.
+fn drop_lone_sides(plan: &mut Plan) {
+    let stopped: BTreeMap<String, String> = plan
+        .cells
+        .iter()
+        .filter(|planned| planned.cell.reason != NOT_MEASURED)
+        .map(|planned| (planned.cell.cell.clone(), planned.cell.reason.clone()))
+        .collect();
+    let mut alone: BTreeMap<String, String> = BTreeMap::new();
+    plan.pairs.retain(|pair| {
+        for (side, other) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+            if let Some(reason) = stopped.get(other) {
+                let reason = format!("the other side of its pair, {other}, does not run: {reason}");
+                alone.insert(side.clone(), reason);
             }
         }
-        let runs = |planned: &PlannedCell| planned.cell.reason == NOT_MEASURED;
-        // Cells of one kernel stand together, so that the weights that they share are made once.
-        let mut kernels: Vec<String> = Vec::new();
-        for planned in self
-            .cells
-            .iter()
-            .filter(|p| p.station == Station::Kernel && runs(p))
+        !stopped.contains_key(&pair.a) && !stopped.contains_key(&pair.b)
+    });
+    let paired = |id: &str| plan.pairs.iter().any(|pair| pair.a == id || pair.b == id);
+    for planned in &mut plan.cells {
+        let cell = &mut planned.cell;
+        let waits = planned.station == Station::Pair && cell.reason == NOT_MEASURED;
+        if waits
+            && !paired(&cell.cell)
+            && let Some(reason) = alone.remove(&cell.cell)
         {
-            if !kernels.contains(&planned.cell.kernel) {
-                kernels.push(planned.cell.kernel.clone());
-            }
-        }
-        for kernel in kernels {
-            for planned in &mut self.cells {
-                if planned.station == Station::Kernel
-                    && runs(planned)
-                    && planned.cell.kernel == kernel
-                {
-                    let cell = &planned.cell;
-                    let key = format!("{kernel} {:?} {:?} {}", cell.rows, cell.k, cell.cache);
-                    planned.wave = place(key, planned.memory_bytes, false);
-                }
-            }
-        }
-        for (index, pair) in self.pairs.iter_mut().enumerate() {
-            pair.wave = place(format!("pair {index}"), pair.memory_bytes, false);
-        }
-        for index in 0..self.cells.len() {
-            if self.cells[index].station == Station::Pair {
-                let id = &self.cells[index].cell.cell;
-                let pair = self
-                    .pairs
-                    .iter()
-                    .find(|pair| pair.a == *id || pair.b == *id);
-                self.cells[index].wave = pair.map_or(0, |pair| pair.wave);
-            }
-        }
-        let mut first = true;
-        for planned in &mut self.cells {
-            let whole = matches!(planned.station, Station::Engine | Station::Program);
-            if whole && runs(planned) {
-                let key = bench_key(planned.station, &planned.cell);
-                planned.wave = place(key, planned.memory_bytes, first);
-                first = false;
-            }
+            cell.reason = reason;
         }
     }
 }
@@ -652,6 +638,8 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
     let mut builder = Builder {
         context,
         cold_bytes,
+        // The rest is for the file cache, the master and everybody else.
+        limit_bytes: context.memory_bytes / 10 * 6,
         cells: Vec::new(),
         pairs: Vec::new(),
         ids: BTreeSet::new(),
@@ -678,9 +666,8 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
             None => "no kernel of the suite can run here; `tritbench kernels` says why".to_owned(),
         }));
     }
-    // The rest is for the file cache, the master and everybody else.
-    let limit = context.memory_bytes / 10 * 6;
-    builder.waves(limit);
+    let limit = builder.limit_bytes;
+    put_into_waves(&mut builder.cells, &mut builder.pairs, limit);
     let budget = overrides.budget.or(suite.budget).unwrap_or(DEFAULT_BUDGET);
     let mut plan = Plan {
         seed: overrides.seed.unwrap_or(suite.seed),
@@ -698,15 +685,7 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
             cold_bytes / 1_000_000
         ));
     }
-    // A pair whose side does not run does not run either.
-    let stopped: BTreeSet<String> = plan
-        .cells
-        .iter()
-        .filter(|planned| planned.cell.reason != NOT_MEASURED)
-        .map(|planned| planned.cell.cell.clone())
-        .collect();
-    plan.pairs
-        .retain(|pair| !stopped.contains(&pair.a) && !stopped.contains(&pair.b));
+    drop_lone_sides(&mut plan);
     divide(&mut plan);
     let mut energy = suite.energy;
     energy.mode = overrides.energy.unwrap_or(energy.mode);

@@ -542,3 +542,81 @@ gen_tokens = 4
         ("library", None)
     );
 }
+
+#[test]
+fn models_that_do_not_fit_are_projected_from_parts_that_do() {
+    let large = Suite::parse("large.toml", embedded_suite("large").unwrap()).unwrap();
+    let plan = plan(&large, &context()).unwrap();
+    let of = |model: &str| {
+        let cells = plan.cells.iter();
+        let cells = cells.filter(move |p| {
+            p.cell.model == model || p.cell.model.starts_with(&format!("{model}:"))
+        });
+        cells.collect::<Vec<_>>()
+    };
+    let statuses = |model: &str| of(model).iter().map(|p| p.cell.status).collect::<Vec<_>>();
+    // The whole, its parts, and the projection; one that fits is measured besides, or alone.
+    let parts = [Status::Skipped, Status::Skipped, Status::Projected];
+    assert_eq!(statuses("synth:100b")[0], Status::OverLimit);
+    assert_eq!(statuses("synth:100b")[1..], parts);
+    assert_eq!(statuses("synth:700m")[0], Status::Skipped);
+    assert_eq!(statuses("synth:700m")[1..], parts);
+    assert_eq!(statuses("synth:13b"), [Status::Skipped]);
+    for model in ["synth:100b", "synth:700m"] {
+        let [whole, few, many, projected] = of(model)[..] else {
+            panic!("{model}: not four cells")
+        };
+        for part in [few, many] {
+            assert!(part.memory_bytes <= plan.memory_limit_bytes);
+            assert!(part.budget_ns > 0, "{}", part.cell.cell);
+        }
+        assert_eq!(
+            projected.cell.cell,
+            format!("{}/projected", whole.cell.cell)
+        );
+        let from = format!("{} {}", few.cell.cell, many.cell.cell);
+        assert_eq!(projected.cell.projected_from, from);
+        assert_eq!(projected.budget_ns, 0);
+        assert!(projected.cell.reason.contains(&many.cell.model));
+    }
+    // What cannot run is not projected either.
+    let mut few_threads = context();
+    few_threads.overrides.threads = vec![ThreadCount::Count(4)];
+    let nothing = trit_run::plan(&large, &few_threads).unwrap();
+    assert!(
+        nothing
+            .cells
+            .iter()
+            .all(|p| p.cell.projected_from.is_empty())
+    );
+}
+
+#[test]
+fn a_side_whose_pair_cannot_run_says_why() {
+    let text = r#"
+[[pair]]
+workload = "gemm"
+subject = "w2a8-tile-amx"
+against = "w2a8-mad-avx2"
+shapes = ["64x256"]
+tokens = [16]
+threads = [1]
+"#;
+    let plan = plan(&suite(text), &context()).unwrap();
+    assert!(plan.pairs.is_empty());
+    let reason = |subject: &str| {
+        let cell = plan
+            .cells
+            .iter()
+            .find(|p| p.cell.subject == subject)
+            .unwrap();
+        assert_eq!(cell.cell.status, Status::Skipped);
+        cell.cell.reason.clone()
+    };
+    assert_eq!(reason("w2a8-tile-amx"), "the CPU does not report amx");
+    let other = reason("w2a8-mad-avx2");
+    assert!(
+        other.contains("w2a8-tile-amx/gemm") && other.contains("report amx"),
+        "{other}"
+    );
+}

@@ -1,8 +1,8 @@
 //! Verdicts on claims.
 
 use trit_core::{
-    Claim, ModelShape, Quantity, ShapeRef, Suite, SummaryRow, Workload, embedded_shape,
-    embedded_suite,
+    Cell, Claim, ModelShape, Quantity, ShapeRef, Status, Suite, SummaryRow, Workload,
+    embedded_shape, embedded_suite,
 };
 use trit_stats::Interval;
 
@@ -46,6 +46,47 @@ enum Reach {
     No,
     /// The interval holds the limit.
     Open,
+}
+
+/// Whether a cell generates one token after the other with the model and threads of a claim.
+fn decodes(cell: &Cell, claim: &Claim, shape: &ModelShape) -> bool {
+    cell.workload == Workload::Decode
+        && cell.linear_weights == Some(shape.linear_weights())
+        && cell.batch.unwrap_or(1) == 1
+        && (claim.threads.is_none() || cell.threads == claim.threads)
+}
+
+impl Ours {
+    /// The rate or latency of a whole model, measured or projected.
+    fn of_model(claim: &Claim, row: &SummaryRow) -> Option<Self> {
+        let results = &row.results;
+        let (median, rate) = (results.median_ns?, results.tokens_per_s.unwrap_or(0.0));
+        let ends = results.lo_ns.zip(results.hi_ns).filter(|(lo, _)| *lo > 0.0);
+        let (value, ends) = if claim.quantity == Quantity::DecodeRate {
+            (
+                rate,
+                ends.map(|(lo, hi)| (rate * median / hi, rate * median / lo)),
+            )
+        } else {
+            (median / 1e6, ends.map(|(lo, hi)| (lo / 1e6, hi / 1e6)))
+        };
+        let projected = row.cell.status == Status::Projected;
+        let model = if projected {
+            row.cell.reason.as_str()
+        } else {
+            "whole model with random weights or of a file"
+        };
+        Some(Self {
+            value,
+            interval: ends.map(interval),
+            basis: format!(
+                "{model}, `{}`, {}",
+                row.cell.kernel,
+                threads(row.cell.threads)
+            ),
+            projected,
+        })
+    }
 }
 
 impl Judge<'_> {
@@ -143,15 +184,8 @@ impl Judge<'_> {
 
     /// Rows of a model that generate one token after the other.
     fn decodes(&self, claim: &Claim, shape: &ModelShape) -> impl Iterator<Item = &SummaryRow> {
-        let (weights, threads) = (shape.linear_weights(), claim.threads);
-        self.run.rows.iter().filter(move |row| {
-            let cell = &row.cell;
-            ranked(row)
-                && cell.workload == Workload::Decode
-                && cell.linear_weights == Some(weights)
-                && cell.batch.unwrap_or(1) == 1
-                && (threads.is_none() || cell.threads == threads)
-        })
+        let rows = self.run.rows.iter();
+        rows.filter(move |row| ranked(row) && decodes(&row.cell, claim, shape))
     }
 
     fn decode(&self, claim: &Claim, shape: &ModelShape) -> Option<Ours> {
@@ -159,31 +193,20 @@ impl Judge<'_> {
         let row = self
             .decodes(claim, shape)
             .max_by(|a, b| rate(a).total_cmp(&rate(b)))?;
-        let results = &row.results;
-        let median = results.median_ns?;
-        let ends = results.lo_ns.zip(results.hi_ns).filter(|(lo, _)| *lo > 0.0);
-        let (value, ends) = if claim.quantity == Quantity::DecodeRate {
-            (
-                rate(row),
-                ends.map(|(lo, hi)| (rate(row) * median / hi, rate(row) * median / lo)),
-            )
-        } else {
-            (median / 1e6, ends.map(|(lo, hi)| (lo / 1e6, hi / 1e6)))
-        };
-        Some(Ours {
-            value,
-            interval: ends.map(interval),
-            basis: format!(
-                "whole model with random weights or of a file, `{}`, {}",
-                row.cell.kernel,
-                threads(row.cell.threads)
-            ),
-            projected: false,
-        })
+        Ours::of_model(claim, row)
     }
 
-    /// The rate that the matrices of a token leave at most.
+    /// A whole model projected from parts of its layers; where there is none, what the matrices of a token leave at most.
     fn projected(&self, claim: &Claim, shape: &ModelShape) -> Option<Ours> {
+        let rows = self.run.rows.iter();
+        let rows = rows
+            .filter(|row| row.cell.status == Status::Projected)
+            .filter(|row| decodes(&row.cell, claim, shape));
+        let rate = |row: &SummaryRow| row.results.tokens_per_s.unwrap_or(0.0);
+        let line = rows.max_by(|a, b| rate(a).total_cmp(&rate(b)));
+        if let Some(ours) = line.and_then(|row| Ours::of_model(claim, row)) {
+            return Some(ours);
+        }
         let token = self.ternary(claim, shape)?;
         let ns = token.ns();
         Some(Ours {
