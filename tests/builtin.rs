@@ -156,3 +156,32 @@ fn it_is_a_model_like_any_other() {
         &["256"],
     );
 }
+
+#[test]
+fn packed_weights_are_kept_and_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("packed");
+    let mut kept = 0;
+    for kernel in kernels() {
+        let once = || {
+            let model = path("harness/engine/assets/shakespeare.gguf");
+            let cache = ["--packed-cache", cache.to_str().unwrap()];
+            let asked = ["logits", "--model", model.to_str().unwrap()];
+            let given = ["--tokens", TOKENS, "--kernel", &kernel];
+            run(asked.into_iter().chain(cache).chain(given))
+        };
+        let (first, second) = (once(), once());
+        assert!(done(&first) == done(&second), "logits of {kernel} differ");
+        kept += usize::from(stderr(&first).contains("kept the packed weights"));
+        assert!(
+            !stderr(&second).contains("packed weights"),
+            "{kernel}: {}",
+            stderr(&second)
+        );
+    }
+    let files = fs::read_dir(&cache).map_or(0, Iterator::count);
+    assert_eq!(
+        files, kept,
+        "a file for each layout that is not the file's own"
+    );
+}

@@ -83,6 +83,10 @@ pub(crate) struct ComputeArgs {
     /// The table of `tritbench tune` to choose the kernel by, or `off` [default: this machine's, where there is one]
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub(crate) tune: Option<String>,
+
+    /// Keep packed weights in this directory, and start from them the next time; for model files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) packed_cache: Option<PathBuf>,
 }
 
 /// `--head` and `--kv`.

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use trit_engine::{
-    ActivationType, Engine, EngineError, EngineOptions, HeadType, KvType, ModelName,
+    ActivationType, CacheUse, Engine, EngineError, EngineOptions, HeadType, KvType, ModelName,
+    PackedCache,
 };
 
 use crate::args::{ComputeArgs, ExpectArg, FileArgs, PrecisionArgs};
 use crate::cmd::file_failure;
 use crate::exit::Failure;
+use crate::out::say;
 use crate::probe::{self, Verdict};
 use crate::tuned;
 
@@ -74,11 +76,23 @@ pub(crate) fn open_as(
     if options.kernel.is_none() {
         options.tune = tuned::table(compute.tune.as_deref())?;
     }
-    let checkpoint = ModelName::parse(model)
-        .map_err(Failure::usage)?
-        .checkpoint(seed, &options.file)
-        .map_err(file_failure)?;
-    Engine::load(&checkpoint, &options).map_err(word)
+    let name = ModelName::parse(model).map_err(Failure::usage)?;
+    let checkpoint = name.checkpoint(seed, &options.file).map_err(file_failure)?;
+    if let (Some(dir), ModelName::File(path)) = (&compute.packed_cache, &name) {
+        options.cache = Some(PackedCache::new(dir, path).map_err(file_failure)?);
+    }
+    let engine = Engine::load(&checkpoint, &options).map_err(word)?;
+    match engine.cache_use() {
+        CacheUse::Unused | CacheUse::Read => {}
+        CacheUse::Written => say("kept the packed weights for the next time"),
+        CacheUse::Replaced(reason) => {
+            say(&format!("packed the weights anew: what was kept {reason}"))
+        }
+        CacheUse::NotKept(reason) => {
+            say(&format!("the packed weights could not be kept: {reason}"))
+        }
+    }
+    Ok(engine)
 }
 
 /// The kernel to ask for; `None` lets the engine choose.

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod cache;
 pub mod chat;
 pub mod convert;
 mod error;
@@ -33,6 +34,7 @@ mod tokenizer;
 mod weights;
 
 pub use batch::Batch;
+pub use cache::{CacheUse, PackedCache};
 pub use error::EngineError;
 pub use extra::ExtraWork;
 pub use generate::{Generated, Generation, generate};

@@ -8,6 +8,7 @@ use trit_measure::Team;
 use trit_ops::Ops;
 
 use crate::batch::Batch;
+use crate::cache::CacheUse;
 use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
@@ -89,7 +90,7 @@ impl Engine {
         let (gemv, gemm) = kernels(&config, options)?;
         let layout = gemv.info().accepts[0];
         let team = Team::new(options.threads)?;
-        let weights = Weights::load(checkpoint, layout, options.head, options.activations)?;
+        let weights = Weights::load(checkpoint, layout, options)?;
         let tokenizer = Tokenizer::load(&checkpoint.tokenizer()?, &config)?;
         Ok(Self {
             weights,
@@ -171,6 +172,11 @@ impl Engine {
     /// Where the bytes of the model are.
     pub fn ledger(&self) -> Ledger {
         self.weights.ledger
+    }
+
+    /// What became of the cache of packed weights.
+    pub fn cache_use(&self) -> &CacheUse {
+        &self.weights.cache_use
     }
 
     /// Bytes that decoding one token at `position` (with that many tokens in the cache before it) has to read: the linears

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use trit_kernel::Cpu;
 use trit_kernels::TuneTable;
 
+use crate::cache::PackedCache;
 use crate::error::EngineError;
 use crate::file::FileOptions;
 
@@ -117,6 +118,8 @@ pub struct EngineOptions {
     pub cpu: Cpu,
     /// What the model file does not say about itself.
     pub file: FileOptions,
+    /// Where packed weights are kept for the next time, where that is wanted.
+    pub cache: Option<PackedCache>,
 }
 
 impl EngineOptions {
@@ -135,6 +138,7 @@ impl EngineOptions {
             ubatch: Self::UBATCH,
             cpu,
             file: FileOptions::default(),
+            cache: None,
         }
     }
 }

@@ -9,9 +9,10 @@ use trit_kernel::{ByteOwner, Codes, LayoutId, Packed, Scales, Storage};
 use trit_measure::sys::HugeBuf;
 use trit_ops::{Blocks, Floats, Ops};
 
+use crate::cache::CacheUse;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm};
-use crate::options::{ActivationType, HeadType};
+use crate::options::{ActivationType, EngineOptions, HeadType};
 
 /// Bytes of codes that one packing task unpacks: they stay in L2.
 const TASK_CODES: usize = 256 * 1024;
@@ -165,6 +166,7 @@ pub(crate) struct Weights {
     pub(crate) head: Head,
     pub(crate) final_norm: Vec<f32>,
     pub(crate) ledger: Ledger,
+    pub(crate) cache_use: CacheUse,
 }
 
 /// Packed weights in one anonymous buffer, on huge pages where the system gives them.
@@ -190,9 +192,9 @@ impl Weights {
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         layout: LayoutId,
-        head: HeadType,
-        activations: ActivationType,
+        options: &EngineOptions,
     ) -> Result<Self, EngineError> {
+        let (head, activations) = (options.head, options.activations);
         let config = checkpoint.config();
         let mut ledger = Ledger::default();
 
@@ -228,7 +230,7 @@ impl Weights {
             copies = copies.saturating_add(config.linear_weights());
         }
         crate::error::check_memory("the weights", (arena_bytes as u64).saturating_add(copies))?;
-        let arena = pack_arena(checkpoint, layout, &sources, arena_bytes)?;
+        let (arena, cache_use) = fill_arena(checkpoint, layout, options, &sources, arena_bytes)?;
 
         let mut projections = sources.into_iter().map(|placed| {
             let (source, storage) = match placed {
@@ -326,6 +328,7 @@ impl Weights {
             head,
             final_norm,
             ledger,
+            cache_use,
         })
     }
 }
@@ -379,25 +382,44 @@ fn matrix_bytes(source: &LinearSource, layout: LayoutId) -> Result<usize, Engine
         .ok_or_else(|| pack_error(source, trit_kernel::PackError::K { got: source.k() }))
 }
 
-/// Packs everything that is to go into the arena.
-fn pack_arena(
+/// Fills the arena: from the cache where there is one that has it, else by packing.
+fn fill_arena(
     checkpoint: &Checkpoint,
     layout: LayoutId,
+    options: &EngineOptions,
     sources: &[Placed],
     bytes: usize,
-) -> Result<Arc<Arena>, EngineError> {
+) -> Result<(Arc<Arena>, CacheUse), EngineError> {
     let mut buf = HugeBuf::zeroed(bytes).map_err(|source| EngineError::Allocation {
         what: "the packed weights",
         want_bytes: bytes as u64,
         source,
     })?;
-    for placed in sources {
-        if let Placed::InArena(source, range) = placed {
-            pack(source, layout, &mut buf.bytes_mut()[range.clone()])?;
+    let packed = || {
+        sources.iter().filter_map(|placed| match placed {
+            Placed::InArena(source, range) => Some((source, range)),
+            Placed::InFile(..) => None,
+        })
+    };
+    let pack_all = |out: &mut [u8]| -> Result<(), EngineError> {
+        packed().try_for_each(|(source, range)| {
+            pack(source, layout, &mut out[range.clone()])?;
             checkpoint.release(source);
+            Ok(())
+        })
+    };
+    let cache_use = match &options.cache {
+        Some(cache) if bytes > 0 => {
+            let ranges = packed().map(|(_, range)| range.clone()).collect();
+            let slot = cache.slot(checkpoint, &options.file, layout, ranges, bytes);
+            slot.fill(buf.bytes_mut(), pack_all)?
         }
-    }
-    Ok(Arc::new(Arena(buf)))
+        _ => {
+            pack_all(buf.bytes_mut())?;
+            CacheUse::Unused
+        }
+    };
+    Ok((Arc::new(Arena(buf)), cache_use))
 }
 
 /// Packs one matrix in parallel.

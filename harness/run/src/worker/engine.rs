@@ -77,6 +77,7 @@ fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
         },
         cpu,
         file: FileOptions::default(),
+        cache: None,
     };
     let model = ModelName::parse(Path::new(&task.model)).map_err(Fault::unsupported)?;
     let checkpoint = model
