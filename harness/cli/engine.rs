@@ -82,15 +82,14 @@ pub(crate) fn open_as(
         options.cache = Some(PackedCache::new(dir, path).map_err(file_failure)?);
     }
     let engine = Engine::load(&checkpoint, &options).map_err(word)?;
-    match engine.cache_use() {
-        CacheUse::Unused | CacheUse::Read => {}
-        CacheUse::Written => say("kept the packed weights for the next time"),
-        CacheUse::Replaced(reason) => {
-            say(&format!("packed the weights anew: what was kept {reason}"))
-        }
-        CacheUse::NotKept(reason) => {
-            say(&format!("the packed weights could not be kept: {reason}"))
-        }
+    let told = match engine.cache_use() {
+        CacheUse::Unused | CacheUse::Read => None,
+        CacheUse::Written => Some("kept the packed weights for the next time".to_owned()),
+        CacheUse::Replaced(why) => Some(format!("packed the weights anew: what was kept {why}")),
+        CacheUse::NotKept(why) => Some(format!("the packed weights could not be kept: {why}")),
+    };
+    if let Some(told) = told {
+        say(&told);
     }
     Ok(engine)
 }
