@@ -49,7 +49,6 @@ fn measured(dir: &Path, name: &str, cap: Option<&str>) -> String {
         "run",
         suite.to_str().unwrap(),
         "--allow-debug",
-        "--quiet",
         "--out",
         &out,
     ]);
