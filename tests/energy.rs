@@ -288,7 +288,7 @@ fn energy_report(bench: &Bench, rows: &[EnergyRow]) {
     }
     let words = fs::read_to_string(paper.join("energy.md")).unwrap();
     assert!(
-        words.contains("powercap") && words.contains("J/token"),
+        words.contains("J/token") && words.contains("| 40.0 |"),
         "{words}"
     );
     let drawn = fs::read_dir(&paper)

@@ -116,7 +116,7 @@ impl Part {
                   1 when something was not as it must be: a false alarm, a slowdown that passed, a broken baseline that was judged. With --from it replays a \
                   recording instead.",
     after_help = "Examples:
-  tritbench selftest                       every part but `busy` and `overhead`: eight minutes, and building
+  tritbench selftest                       all but `busy` and `overhead`: eight minutes
   tritbench selftest --part same --repeat 30 --budget 2m
   tritbench selftest --from recording      a recording of scripts/record"
 )]

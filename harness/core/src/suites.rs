@@ -17,6 +17,7 @@ const SUITES: &[(&str, &str)] = &[
     ("server", include_str!("../../../suites/server.toml")),
     ("cloud", include_str!("../../../suites/cloud.toml")),
     ("large", include_str!("../../../suites/large.toml")),
+    ("peers", include_str!("../../../suites/peers.toml")),
 ];
 
 /// The text of an embedded suite.
