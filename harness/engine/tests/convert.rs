@@ -316,3 +316,26 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
     let error = to_folder(&odd, true, &folder).unwrap_err().to_string();
     assert!(error.contains("hint: name a new folder"), "{error}");
 }
+
+/// Transformers begins texts by what `tokenizer.json` says alone.
+#[test]
+fn a_folder_begins_texts_as_the_model_was_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/shakespeare.gguf");
+    let (model, folder) = (open(&model), dir.path().join("model"));
+    let bos = model.config().bos.unwrap();
+    assert!(model.config().add_bos);
+    to_folder(&model, true, &folder).unwrap();
+    let theirs = tokenizers::Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();
+    let ours = Tokenizer::load(&open(&folder).tokenizer().unwrap(), open(&folder).config());
+    let ours = ours.unwrap().unwrap();
+    for text in ["ROMEO:", "", "A horse! a horse!\n"] {
+        let ids = theirs.encode(text, true).unwrap().get_ids().to_vec();
+        assert_eq!(ids[0], bos, "{text:?}");
+        assert_eq!(ids, ours.encode(text).unwrap(), "{text:?}");
+    }
+    let facts = std::fs::read(folder.join("tokenizer_config.json")).unwrap();
+    let facts: serde_json::Value = serde_json::from_slice(&facts).unwrap();
+    assert_eq!(facts["bos_token"], theirs.id_to_token(bos).unwrap());
+    assert_eq!(facts["add_bos_token"], true);
+}

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CHUNK_BYTES, ConvertError, Converted, matrices, multiplier, write_matrix, written_type,
+    CHUNK_BYTES, ConvertError, Converted, matrices, multiplier, vocabulary, write_matrix,
+    written_type,
 };
 use crate::file::{
     Activation, Checkpoint, Config, FileError, FileName, FloatMatrix, FloatType, Linear,
@@ -66,6 +67,7 @@ pub fn to_folder(
                 .map(|tokenizer| tokenizer.to_json())
                 .transpose()?,
         };
+    let tokenizer = tokenizer.map(|text| vocabulary::for_transformers(text, config));
     let report = Converted {
         architecture: model_type(config).to_owned(),
         bytes: header.len() as u64 + tensors.iter().map(|t| t.bytes as u64).sum::<u64>(),
@@ -83,9 +85,8 @@ pub fn to_folder(
             "config.json",
             &format!("{:#}\n", config_json(config, divide)),
         )?;
-        if let Some(tokenizer) = &tokenizer {
+        if let Some((tokenizer, config)) = &tokenizer {
             text("tokenizer.json", tokenizer)?;
-            let config = json!({"add_bos_token": config.add_bos});
             text("tokenizer_config.json", &format!("{config:#}\n"))?;
         }
         write_file(&dir.join("model.safetensors"), |file, out| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::ConvertError;
 use crate::file::{Config, GgufHeader, TokenizerSource, token_type};
@@ -17,8 +18,8 @@ struct TokenizerJson {
     model: Model,
     #[serde(default)]
     added_tokens: Vec<Added>,
-    pre_tokenizer: Option<serde_json::Value>,
-    decoder: Option<serde_json::Value>,
+    pre_tokenizer: Option<Value>,
+    decoder: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +63,7 @@ fn byte_level(path: &Path, config: &Config) -> Result<TokenizerSource, ConvertEr
     let text = std::fs::read(path).map_err(|error| unfit(path, error.to_string()))?;
     let json: TokenizerJson =
         serde_json::from_slice(&text).map_err(|error| unfit(path, error.to_string()))?;
-    let mentions = |part: &Option<serde_json::Value>, word: &str| {
+    let mentions = |part: &Option<Value>, word: &str| {
         part.as_ref()
             .is_some_and(|part| part.to_string().contains(word))
     };
@@ -124,6 +125,52 @@ fn byte_level(path: &Path, config: &Config) -> Result<TokenizerSource, ConvertEr
         token_types,
         pre: Some(pre.to_owned()),
     })
+}
+
+/// A `tokenizer.json` that begins texts as the model was trained, and the `tokenizer_config.json` beside it. Transformers adds the
+/// first token only where the file has a template for it.
+pub(super) fn for_transformers(text: String, config: &Config) -> (String, Value) {
+    let mut facts = json!({ "add_bos_token": config.add_bos });
+    let Ok(mut tokenizer) = serde_json::from_str::<Value>(&text) else {
+        return (text, facts);
+    };
+    let word = |id: u32| {
+        let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
+        let added = added
+            .filter(|token| token["id"] == id)
+            .map(|token| &token["content"]);
+        let plain = tokenizer["model"]["vocab"]
+            .as_object()
+            .into_iter()
+            .flatten();
+        let plain = plain
+            .filter(|(_, known)| **known == id)
+            .map(|(text, _)| text.as_str());
+        let mut words = added.filter_map(Value::as_str).chain(plain);
+        words.next().map(ToOwned::to_owned)
+    };
+    let start = config.bos.and_then(|id| Some((id, word(id)?)));
+    let end = config.stop.first().and_then(|id| word(*id));
+    facts["tokenizer_class"] = "PreTrainedTokenizerFast".into();
+    if let Some(end) = end {
+        facts["eos_token"] = end.into();
+    }
+    let Some((id, word)) = start else {
+        return (text, facts);
+    };
+    facts["bos_token"] = word.as_str().into();
+    if !config.add_bos || !tokenizer["post_processor"].is_null() {
+        return (text, facts);
+    }
+    let first = json!({ "SpecialToken": { "id": word, "type_id": 0 } });
+    let sequence = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
+    tokenizer["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [first, sequence("A")],
+        "pair": [first, sequence("A"), sequence("B")],
+        "special_tokens": { (word.as_str()): { "id": word, "ids": [id], "tokens": [word] } },
+    });
+    (tokenizer.to_string(), facts)
 }
 
 /// Adds the vocabulary to a GGUF header; whether there was one.
