@@ -81,6 +81,7 @@ name = "known"
 workload = "decode"
 command = ["{bench}", "-p", "0", "-n", "{{gen_tokens}}", "-t", "{{threads}}", "-m", "{{model}}"]
 models = ["{model}"]
+same_as = ["builtin:shakespeare"]
 threads = [2]
 gen_tokens = 16
 [program.check]
@@ -182,11 +183,15 @@ threads = [1]
         (Status::Ok, "checked")
     );
     near(decode.results.tokens_per_s, 500.0);
+    // It stands beside the model whose weights its file holds; the id says which file that was.
+    assert_eq!(decode.cell.model, "builtin:shakespeare");
+    assert!(decode.cell.cell.contains(model), "{}", decode.cell.cell);
     let prefill = of("program:known", Workload::Prefill);
     assert_eq!(
         (prefill.cell.status, prefill.cell.answer.as_str()),
         (Status::Ok, "unchecked")
     );
+    assert_eq!(prefill.cell.model, model);
     near(prefill.results.tokens_per_s, 8000.0);
     near(
         of("program:plain", Workload::Decode).results.tokens_per_s,

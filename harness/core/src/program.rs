@@ -47,6 +47,9 @@ pub struct Program {
     pub output: ProgramOutput,
     /// Files of the model that it knows.
     pub models: Vec<String>,
+    /// Models of ours that hold the same weights, one for each of `models`: the cells stand beside those of these.
+    #[serde(default)]
+    pub same_as: Vec<String>,
     /// Thread counts.
     #[serde(default = "all_threads")]
     pub threads: Vec<ThreadCount>,
@@ -70,6 +73,8 @@ pub struct Program {
 pub struct ProgramTask {
     /// Program and arguments.
     pub command: Vec<String>,
+    /// The file that it reads.
+    pub model: String,
     /// What it prints.
     pub output: ProgramOutput,
     /// Whether prompts are timed; otherwise generated tokens are.
@@ -125,6 +130,14 @@ impl Program {
                 "other programs read files only; hint: `tritbench model synth` writes one".into(),
             ));
         }
+        if !self.same_as.is_empty() && self.same_as.len() != self.models.len() {
+            let message = format!(
+                "has {} names for {} models; hint: one for each, in the same order",
+                self.same_as.len(),
+                self.models.len()
+            );
+            return Err(("same_as", message));
+        }
         if let Some(check) = &self.check {
             check_command("check.command", &check.command)?;
             check_counts("check.tokens", &[check.tokens])?;
@@ -151,6 +164,7 @@ impl Program {
             ..check.clone()
         });
         ProgramTask {
+            model: model.to_owned(),
             command: filled(&self.command, self.gen_tokens, ""),
             output: self.output,
             prefill: self.workload == Workload::Prefill,
@@ -191,6 +205,21 @@ fn check_command(key: &'static str, command: &[String]) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_the_same_weights_are_as_many_as_models() {
+        let check = |same_as: &str| {
+            let text = format!(
+                "name = \"p\"\nworkload = \"decode\"\ncommand = [\"p\"]\nmodels = [\"a\", \"b\"]\nsame_as = {same_as}"
+            );
+            toml::from_str::<Program>(&text).unwrap().check()
+        };
+        assert_eq!(check("[]"), Ok(()));
+        assert_eq!(check("[\"c\", \"synth:125m\"]"), Ok(()));
+        let (key, message) = check("[\"c\"]").unwrap_err();
+        assert_eq!(key, "same_as");
+        assert!(message.contains("1 names for 2 models"), "{message}");
+    }
 
     #[test]
     fn places_are_filled_once() {

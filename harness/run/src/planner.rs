@@ -464,10 +464,10 @@ impl Builder<'_> {
     }
 
     fn program(&mut self, entry: &Program) -> Result<(), PlanError> {
-        for model in &entry.models {
+        for (index, model) in entry.models.iter().enumerate() {
             let bytes = self.context.model_bytes.get(model).copied().unwrap_or(0);
             for threads in self.context.thread_counts(&entry.threads)? {
-                let planned = program_cell(entry, model, bytes, threads);
+                let planned = program_cell(entry, index, bytes, threads);
                 if self.wanted(&planned.cell.cell) {
                     self.add(planned);
                 }

@@ -10,13 +10,14 @@ const PROGRAM_READ_BYTES_PER_NS: u64 = 8;
 /// Tokens of a prompt that take as long as one token alone.
 const PROGRAM_SHARED_TOKENS: u64 = 6;
 
-/// The cell of a program, a model of that many bytes and a number of threads.
+/// The cell of a program, one of its models of that many bytes and a number of threads.
 pub(crate) fn program_cell(
     entry: &Program,
-    model: &str,
+    index: usize,
     bytes: u64,
     threads: usize,
 ) -> PlannedCell {
+    let model = entry.models[index].as_str();
     let decode = entry.workload == Workload::Decode;
     let subject = format!("program:{}", entry.name);
     let amount = if decode {
@@ -43,7 +44,11 @@ pub(crate) fn program_cell(
         cell: Cell {
             cell: format!("{subject}/{workload}/{model}/{amount}{depth}/t{threads}"),
             subject,
-            model: model.to_owned(),
+            model: entry
+                .same_as
+                .get(index)
+                .map_or(model, String::as_str)
+                .to_owned(),
             workload,
             threads: Some(threads as u64),
             prompt_tokens: (!decode).then_some(entry.prompt_tokens),

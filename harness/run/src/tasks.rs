@@ -62,7 +62,11 @@ pub(crate) fn task_of(plan: &Plan, planned: &PlannedCell) -> Task {
         // Each kernel's worker has its own page offset; which one is seeded.
         page_seed: Rng::named(plan.seed, &cell.subject).next_u64(),
         symmetric: cell.kernel.contains("-dense-"),
-        model: cell.model.clone(),
+        // A cell of a program may stand beside another file with the same weights.
+        model: planned
+            .program
+            .as_ref()
+            .map_or_else(|| cell.model.clone(), |program| program.model.clone()),
         kv: cell.kv.clone(),
         head: cell.head.clone(),
         ubatch: cell.ubatch.unwrap_or(0),
