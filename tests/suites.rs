@@ -1,4 +1,5 @@
 //! Shipped suites are tests too: every cell is verified, however little time there is. Broken ones are refused.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -6,24 +7,21 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use common::{path, run, stderr};
-use trit_core::{ModelShape, RunDir, Status, Suite, is_final};
+use trit_core::{Cell, ModelShape, RunDir, Status, Suite, is_final};
+
+/// The cells of a suite that ran. The budget is far below the need: each cell gets its fewest samples, each of them checked.
+fn fewest_samples(what: &[&str]) -> Vec<Cell> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let quickly = ["--allow-debug", "--budget", "1s", "--out"];
+    let output = run([&["run"], what, &quickly, &[out.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    RunDir::open(&out).unwrap().cells().unwrap()
+}
 
 #[test]
 fn the_quick_suite_verifies_every_cell() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("quick");
-    // The budget is far below the need: each cell gets its fewest samples, each of them checked.
-    let output = run([
-        "run",
-        "quick",
-        "--allow-debug",
-        "--budget",
-        "1s",
-        "--out",
-        out.to_str().unwrap(),
-    ]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let cells = RunDir::open(&out).unwrap().cells().unwrap();
+    let cells = fewest_samples(&["quick"]);
     for cell in &cells {
         assert!(is_final(cell), "{} is not finished", cell.cell);
         assert_eq!(cell.status, Status::Ok, "{}: {}", cell.cell, cell.reason);
@@ -73,21 +71,7 @@ fn every_shipped_suite_can_be_read() {
 
 #[test]
 fn the_levels_run_on_the_model_of_the_program() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("levels");
-    let output = run([
-        "run",
-        "levels",
-        "--model",
-        "builtin:shakespeare",
-        "--allow-debug",
-        "--budget",
-        "1s",
-        "--out",
-        out.to_str().unwrap(),
-    ]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let cells = RunDir::open(&out).unwrap().cells().unwrap();
+    let cells = fewest_samples(&["levels", "--model", "builtin:shakespeare"]);
     let mut levels = BTreeSet::new();
     let mut prompts = BTreeSet::new();
     for cell in &cells {

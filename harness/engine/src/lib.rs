@@ -16,6 +16,8 @@ mod batch;
 mod cache;
 pub mod chat;
 pub mod convert;
+#[cfg(test)]
+mod disk;
 mod error;
 mod extra;
 pub mod file;

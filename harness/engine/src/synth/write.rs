@@ -214,27 +214,8 @@ fn write_model(
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
-
-    /// A disk with room for so many bytes.
-    struct Disk(usize);
-
-    impl Write for Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.0 == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            let len = bytes.len().min(self.0);
-            self.0 -= len;
-            Ok(len)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::disk::Disk;
 
     #[test]
     fn a_full_disk_is_an_error_of_the_system_wherever_it_happens() {
