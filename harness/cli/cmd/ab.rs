@@ -73,8 +73,8 @@ pub(crate) struct AbArgs {
     #[arg(long)]
     allow_debug: bool,
 
-    /// For calibration: record this many comparisons one after another, each with the budget as time of its samples, and go on where a
-    /// recording in --out stopped
+    /// For calibration: record this many comparisons one after another, each with the whole budget for its first phase, and go on where
+    /// a recording in --out stopped
     #[arg(long, value_name = "N", hide = true)]
     pieces: Option<u64>,
 

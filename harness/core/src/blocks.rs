@@ -64,12 +64,13 @@ pub struct PairedBlock {
 }
 
 impl PairedBlock {
-    /// `½(ln B₁ + ln B₂) − ½(ln A₁ + ln A₂)`: above zero when the head (B) is slower than the base (A). `None` when a slice took
-    /// no time by the clock.
-    pub fn log_ratio(&self) -> Option<f64> {
-        let half = |times: [f64; 2]| f64::midpoint(times[0].ln(), times[1].ln());
-        let ratio = half(self.head_ns) - half(self.base_ns);
-        ratio.is_finite().then_some(ratio)
+    /// `ln Bᵢ − ln Aⱼ` of each slice of the head (B) and each of the base (A): above zero when the head is slower. `None` when the
+    /// block does not count, or a slice took no time by the clock.
+    pub fn ratios(&self) -> Option<[f64; 4]> {
+        let ratio = |at: usize| self.head_ns[at / 2].ln() - self.base_ns[at % 2].ln();
+        let ratios = [0, 1, 2, 3].map(ratio);
+        let counts = self.discard.is_none() && ratios.iter().all(|ratio| ratio.is_finite());
+        counts.then_some(ratios)
     }
 }
 
@@ -115,7 +116,7 @@ fn block(group: &[Measurement], usual_khz: Option<u64>) -> Option<PairedBlock> {
         head_ns: times(Side::B)?,
         discard: group.iter().find_map(|row| disturbed(row, usual_khz)),
     };
-    if block.log_ratio().is_none() {
+    if block.discard.is_none() && block.ratios().is_none() {
         block.discard = Some(Discard::NoTime);
     }
     Some(block)
@@ -175,9 +176,14 @@ mod tests {
         let blocks = paired_blocks(&all);
         assert_eq!(blocks.len(), 3);
         for block in &blocks[..2] {
-            assert!((block.log_ratio().unwrap() - 1.1f64.ln()).abs() < 1e-12);
+            let ratios = block.ratios().unwrap();
+            assert!(
+                ratios
+                    .iter()
+                    .all(|ratio| (ratio - 1.1f64.ln()).abs() < 1e-12)
+            );
         }
-        assert_eq!(blocks[2].log_ratio(), Some(0.0));
+        assert_eq!(blocks[2].ratios(), Some([0.0; 4]));
         assert!(
             blocks[0]
                 .base_ns

@@ -1,6 +1,7 @@
 //! A model that is loaded and ready to run.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use trit_kernel::{Kernel, KernelEntry, LayoutId};
 use trit_kernels::Situation;
@@ -25,7 +26,7 @@ const PREFILL_TOKENS: usize = 128;
 /// A model in memory with its kernels and its threads.
 pub struct Engine {
     pub(crate) config: Config,
-    pub(crate) weights: Weights,
+    pub(crate) weights: Arc<Weights>,
     pub(crate) team: Team,
     pub(crate) ops: &'static dyn Ops,
     /// For one token.
@@ -38,7 +39,7 @@ pub struct Engine {
     layout: LayoutId,
     head: &'static str,
     container: &'static str,
-    tokenizer: Option<Tokenizer>,
+    tokenizer: Option<Arc<Tokenizer>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -74,23 +75,12 @@ impl Engine {
     /// # Errors
     /// As [`Self::open`].
     pub fn load(checkpoint: &Checkpoint, options: &EngineOptions) -> Result<Self, EngineError> {
-        let zero = |option, value: usize| {
-            (value == 0).then(|| EngineError::Option {
-                option,
-                value: value.to_string(),
-                want: "a number above 0",
-            })
-        };
-        if let Some(error) =
-            zero("--threads", options.threads).or_else(|| zero("--ubatch", options.ubatch))
-        {
-            return Err(error);
-        }
+        options.check()?;
         let config = checkpoint.config().clone();
         let (gemv, gemm) = kernels(&config, options)?;
         let layout = gemv.info().accepts[0];
         let team = Team::new(options.threads)?;
-        let weights = Weights::load(checkpoint, layout, options)?;
+        let weights = Arc::new(Weights::load(checkpoint, layout, options)?);
         let tokenizer = Tokenizer::load(&checkpoint.tokenizer()?, &config)?;
         Ok(Self {
             weights,
@@ -104,9 +94,40 @@ impl Engine {
             layout,
             head: options.head.name(),
             container: checkpoint.container(),
-            tokenizer,
+            tokenizer: tokenizer.map(Arc::new),
             config,
         })
+    }
+
+    /// Another engine of this model with its own team and options, on the weights of this one: nothing is read and packed again.
+    /// `None` when the options ask for another layout, head or rounding of activations.
+    ///
+    /// # Errors
+    /// As [`Self::open`], files apart.
+    pub fn beside(&self, options: &EngineOptions) -> Result<Option<Self>, EngineError> {
+        options.check()?;
+        let (gemv, gemm) = kernels(&self.config, options)?;
+        let same = gemv.info().accepts[0] == self.layout
+            && options.head.name() == self.head
+            && options.activations == self.activations;
+        if !same {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            config: self.config.clone(),
+            weights: Arc::clone(&self.weights),
+            team: Team::new(options.threads)?,
+            ops: trit_ops::best(options.cpu),
+            gemv,
+            gemm,
+            kv: options.kv,
+            activations: options.activations,
+            ubatch: options.ubatch,
+            layout: self.layout,
+            head: self.head,
+            container: self.container,
+            tokenizer: self.tokenizer.clone(),
+        }))
     }
 
     /// The hyper-parameters.
@@ -121,7 +142,7 @@ impl Engine {
 
     /// The vocabulary, if the model has one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.tokenizer.as_deref()
     }
 
     /// The chat template of the model's family.

@@ -141,4 +141,17 @@ impl EngineOptions {
             cache: None,
         }
     }
+
+    /// Whether every number is one that an engine can have.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        let counts = [("--threads", self.threads), ("--ubatch", self.ubatch)];
+        match counts.into_iter().find(|(_, value)| *value == 0) {
+            Some((option, value)) => Err(EngineError::Option {
+                option,
+                value: value.to_string(),
+                want: "a number above 0",
+            }),
+            None => Ok(()),
+        }
+    }
 }

@@ -3,7 +3,8 @@
 
 use trit_core::Side;
 use trit_measure::{Clock, FakeClock};
-use trit_stats::{Rng, hodges_lehmann, median};
+use trit_stats::judge::{Ratios, centre};
+use trit_stats::{Rng, median};
 
 use crate::pairing::{Contest, Pairing};
 use crate::protocol::Sample;
@@ -112,10 +113,10 @@ pub fn drifts() -> Vec<Drift> {
     let of_case = |(name, slowness): &(&'static str, Slowness)| {
         let mut contest = Drifting::new(*slowness);
         let mut pairing = Pairing::new(3, "drift", 0, [CALLS; 2]);
-        let ratios: Vec<f64> = (0..BLOCKS)
+        let blocks: Vec<Ratios> = (0..BLOCKS)
             .filter_map(|_| {
                 let Ok(block) = pairing.block(&mut contest);
-                block.log_ratio()
+                block.ratios()
             })
             .collect();
         let mut later = Drifting::new(*slowness);
@@ -131,7 +132,7 @@ pub fn drifts() -> Vec<Drift> {
         let (a, b) = (run(Side::A), run(Side::B));
         Drift {
             name,
-            bias: hodges_lehmann(&ratios).map_or(f64::NAN, |ratio| ratio - truth),
+            bias: centre(&blocks).map_or(f64::NAN, |ratio| ratio - truth),
             sequential_bias: a - b - truth,
         }
     };
@@ -166,7 +167,8 @@ mod tests {
         let high = (0..BLOCKS)
             .filter(|_| {
                 let Ok(block) = pairing.block(&mut contest);
-                block.log_ratio().unwrap() > 0.5
+                // Of both sides' means.
+                block.ratios().unwrap().iter().sum::<f64>() / 4.0 > 0.5
             })
             .count();
         assert!((50..90).contains(&high), "{high}");

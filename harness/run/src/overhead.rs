@@ -374,8 +374,8 @@ fn pair(
                 .block(&mut contest)
                 .map_err(|SideError { error, .. }| error)?;
             let blocks = found.get_mut(&(key.1, cells[key.0].id.clone()));
-            if let (Some(blocks), Some(ratio), true) = (blocks, block.log_ratio(), visit > 0) {
-                blocks[nth].kept.push(ratio);
+            if let (Some(blocks), Some(ratios), true) = (blocks, block.ratios(), visit > 0) {
+                blocks[nth].kept.push(ratios);
             }
         }
     }

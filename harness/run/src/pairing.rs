@@ -6,6 +6,7 @@
 //! from these blocks, whatever the two subjects are: kernels, a kernel and its probe, or two builds.
 
 use trit_core::{Rng, Side};
+use trit_stats::judge::Ratios;
 
 use crate::protocol::Sample;
 
@@ -40,18 +41,23 @@ pub struct Block {
 }
 
 impl Block {
-    /// `½(ln A₁ + ln A₂) − ½(ln B₁ + ln B₂)` of the times of one call: above zero when A is slower.
+    /// `ln Aᵢ − ln Bⱼ` of the times of one call, for each slice of A and each of B: above zero when A is slower.
     /// `None` when a slice took no time by the clock.
-    pub fn log_ratio(&self) -> Option<f64> {
-        let mut sum = 0.0;
+    pub fn ratios(&self) -> Option<Ratios> {
+        let [mut a, mut b] = [[0.0f64; 2]; 2];
+        let (mut next_a, mut next_b) = (a.iter_mut(), b.iter_mut());
         for (side, sample) in &self.samples {
             if sample.time_ns == 0 || sample.iterations == 0 {
                 return None;
             }
-            let log = (sample.time_ns as f64 / sample.iterations as f64).ln();
-            sum += if *side == Side::A { log } else { -log };
+            let next = match side {
+                Side::A => next_a.next(),
+                Side::B => next_b.next(),
+                Side::Alone => None,
+            };
+            *next? = (sample.time_ns as f64 / sample.iterations as f64).ln();
         }
-        Some(sum / 2.0)
+        Some([0, 1, 2, 3].map(|at| a[at / 2] - b[at % 2]))
     }
 }
 

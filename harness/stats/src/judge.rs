@@ -1,12 +1,12 @@
 //! The decision of a gate: paired blocks of several process pairs in, verdicts out. Pure; `METHODOLOGY.md` says it in words.
 //!
-//! A block is a log ratio of two builds measured in turns, above zero when the second build is slower. The blocks of one
-//! pair of processes share the placement of their pages, which alone makes 0.6 to 1 %, so the pair of processes is the
-//! unit of every test: each pair gives one estimate (Hodges-Lehmann over its blocks), and pairs have to agree.
+//! A block is two builds measured in turns, twice each: four log ratios, above zero when the second build is slower. The blocks of
+//! one pair of processes share the placement of their pages, which alone makes 0.6 to 1 %, so the pair of processes is the
+//! unit of every test: each pair gives one estimate (the median over the ratios of its blocks), and pairs have to agree.
 
 use crate::{
     Alternative, Interval, autocorrelation, hodges_lehmann, hodges_lehmann_interval, holm, mean,
-    merge_adjacent, signed_rank, standard_deviation, student_t_cdf, student_t_quantile,
+    median, signed_rank, standard_deviation, student_t_cdf, student_t_quantile,
 };
 
 /// Pairs of processes below which nothing is decided.
@@ -16,8 +16,6 @@ pub const FEWEST_BLOCKS: usize = 3;
 /// From this many pairs on ranks decide, which assume symmetry alone; below, so few signs cannot be rare enough for a
 /// family of cells, and Student's t serves, which heavy tails make cautious.
 pub const RANKS_FROM: usize = 16;
-/// Autocorrelation of blocks above which neighbours are merged.
-pub const MOST_AUTOCORRELATION: f64 = 0.2;
 /// More pairs of processes than any comparison has.
 const MOST_PROCESSES: usize = 10_000;
 /// Probability of detection that the minimal detectable effect is stated for.
@@ -36,6 +34,8 @@ pub struct Rule {
     pub most_discarded: f64,
     /// Log ratio of the control cell that is too small to matter.
     pub control_effect: f64,
+    /// Probability that the control cell seems to differ by chance, which leaves a whole comparison undecided.
+    pub control_alpha: f64,
 }
 
 impl Default for Rule {
@@ -46,6 +46,7 @@ impl Default for Rule {
             level: 0.99,
             most_discarded: 0.3,
             control_effect: 0.005,
+            control_alpha: 0.001,
         }
     }
 }
@@ -73,19 +74,32 @@ pub fn looks(most: usize) -> Vec<Look> {
     plan.iter().map(look).collect()
 }
 
+/// The log ratios of each slice of the second build to each of the first within one block of two and two.
+pub type Ratios = [f64; 4];
+
+/// The log ratio of one pair of processes: the median over the ratios of all of its blocks.
+///
+/// On a shared machine a neighbour makes one slice in ten slower by a fifth, or by three times. Means of blocks carry that into
+/// nearly every second block, which is more than a median or Hodges-Lehmann's estimator of them bears; of ratios of single slices
+/// it is a fifth, half of it on either side. Within a block a steady drift cancels: two of the four ratios gain what
+/// the other two lose.
+pub fn centre(blocks: &[Ratios]) -> Option<f64> {
+    median(&blocks.concat())
+}
+
 /// What one pair of processes measured of a cell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PairBlocks {
-    /// Log ratios of the blocks that were kept, in order of time.
-    pub kept: Vec<f64>,
+    /// The blocks that were kept, in order of time.
+    pub kept: Vec<Ratios>,
     /// Blocks that were discarded for reasons known without looking at the time.
     pub discarded: usize,
 }
 
-/// Sorts blocks by their pair of processes: its number, and the log ratio or nothing where the block was discarded.
-pub fn by_process(blocks: impl IntoIterator<Item = (usize, Option<f64>)>) -> Vec<PairBlocks> {
+/// Sorts blocks by their pair of processes: its number, and the ratios or nothing where the block was discarded.
+pub fn by_process(blocks: impl IntoIterator<Item = (usize, Option<Ratios>)>) -> Vec<PairBlocks> {
     let mut pairs: Vec<PairBlocks> = Vec::new();
-    for (process, ratio) in blocks {
+    for (process, ratios) in blocks {
         // Numbers come from files: a hole is a pair without blocks, a wild number none at all.
         if process >= MOST_PROCESSES {
             continue;
@@ -93,8 +107,8 @@ pub fn by_process(blocks: impl IntoIterator<Item = (usize, Option<f64>)>) -> Vec
         if pairs.len() <= process {
             pairs.resize(process + 1, PairBlocks::default());
         }
-        match ratio.filter(|ratio| ratio.is_finite()) {
-            Some(ratio) => pairs[process].kept.push(ratio),
+        match ratios.filter(|ratios| ratios.iter().all(|ratio| ratio.is_finite())) {
+            Some(ratios) => pairs[process].kept.push(ratios),
             None => pairs[process].discarded += 1,
         }
     }
@@ -133,10 +147,8 @@ pub struct Estimate {
     pub blocks: usize,
     /// Blocks that were discarded.
     pub discarded: usize,
-    /// Mean autocorrelation of neighbouring blocks within a pair, before any merging.
+    /// Mean autocorrelation of neighbouring blocks within a pair.
     pub autocorrelation: f64,
-    /// Adjacent blocks that were merged into one: 1, 2 or 4.
-    pub merged: usize,
     /// How many independent blocks the blocks are worth.
     pub effective_blocks: f64,
 }
@@ -155,45 +167,33 @@ impl Estimate {
 /// Estimates a cell from its pairs; `None` below [`FEWEST_PAIRS`] pairs with [`FEWEST_BLOCKS`] blocks.
 pub fn estimate(pairs: &[PairBlocks], level: f64) -> Option<Estimate> {
     let discarded = pairs.iter().map(|pair| pair.discarded).sum();
-    let mut series: Vec<Vec<f64>> = pairs
+    let series: Vec<&[Ratios]> = pairs
         .iter()
-        .filter(|pair| pair.kept.len() >= FEWEST_BLOCKS)
-        .map(|pair| pair.kept.clone())
+        .map(|pair| pair.kept.as_slice())
+        .filter(|kept| kept.len() >= FEWEST_BLOCKS)
         .collect();
     if series.len() < FEWEST_PAIRS {
         return None;
     }
-    let blocks = series.iter().map(Vec::len).sum();
-    let before = mean_autocorrelation(&series);
-    let (mut rho, mut merged) = (before, 1);
-    while rho > MOST_AUTOCORRELATION
-        && merged < 4
-        && series.iter().all(|pair| pair.len() >= 2 * FEWEST_BLOCKS)
-    {
-        merged *= 2;
-        for pair in &mut series {
-            *pair = merge_adjacent(pair, 2);
-        }
-        rho = mean_autocorrelation(&series);
-    }
-    let merged_blocks: usize = series.iter().map(Vec::len).sum();
-    let clamped = rho.clamp(0.0, 0.99);
     let centres: Vec<f64> = series
         .iter()
-        .map(|pair| hodges_lehmann(pair))
+        .map(|blocks| centre(blocks))
         .collect::<Option<_>>()?;
     let mut estimate = of_centres(&centres, level)?;
-    estimate.blocks = blocks;
+    estimate.blocks = series.iter().map(|blocks| blocks.len()).sum();
     estimate.discarded = discarded;
-    estimate.autocorrelation = before;
-    estimate.merged = merged;
-    estimate.effective_blocks = merged_blocks as f64 * (1.0 - clamped) / (1.0 + clamped);
+    estimate.autocorrelation = mean_autocorrelation(&series);
+    let rho = estimate.autocorrelation.clamp(0.0, 0.99);
+    estimate.effective_blocks = estimate.blocks as f64 * (1.0 - rho) / (1.0 + rho);
     Some(estimate)
 }
 
-/// The mean over pairs of the autocorrelation at lag 1, each corrected for its bias of about -1/n.
-fn mean_autocorrelation(series: &[Vec<f64>]) -> f64 {
-    let of_pair = |pair: &Vec<f64>| Some(autocorrelation(pair, 1)? + 1.0 / pair.len() as f64);
+/// The mean over pairs of the autocorrelation of blocks at lag 1, each corrected for its bias of about -1/n.
+fn mean_autocorrelation(series: &[&[Ratios]]) -> f64 {
+    let of_pair = |blocks: &&[Ratios]| {
+        let means: Vec<f64> = blocks.iter().filter_map(|ratios| mean(ratios)).collect();
+        Some(autocorrelation(&means, 1)? + 1.0 / means.len() as f64)
+    };
     let all: Vec<f64> = series.iter().filter_map(of_pair).collect();
     mean(&all).unwrap_or(0.0)
 }
@@ -235,7 +235,6 @@ fn of_centres(centres: &[f64], level: f64) -> Option<Estimate> {
         blocks: n,
         discarded: 0,
         autocorrelation: 0.0,
-        merged: 1,
         effective_blocks: n as f64,
     })
 }
@@ -247,7 +246,7 @@ pub fn estimate_all(cells: &[&[PairBlocks]], level: f64) -> Option<Estimate> {
         .filter_map(|pair| {
             let of_cell = |cell: &&[PairBlocks]| {
                 let kept = &cell[pair].kept;
-                (kept.len() >= FEWEST_BLOCKS).then(|| hodges_lehmann(kept))?
+                (kept.len() >= FEWEST_BLOCKS).then(|| centre(kept))?
             };
             mean(&cells.iter().map(of_cell).collect::<Option<Vec<f64>>>()?)
         })
@@ -441,7 +440,7 @@ pub fn judge(
     });
     let disturbed = control.as_ref().is_some_and(|control| {
         let p = control.p_slower.min(control.p_faster);
-        control.effect.abs() >= rule.control_effect && p <= rule.alpha / 2.0
+        control.effect.abs() >= rule.control_effect && p <= rule.control_alpha / 2.0
     });
     let seconds: Vec<&[PairBlocks]> = cells.iter().map(|cell| cell.second.as_slice()).collect();
     let family = cells.len() + 1;

@@ -185,10 +185,7 @@ pub(crate) fn pairs_of(blocks: &[PairedBlock], cell: &str, round: u64) -> Vec<Pa
     let wanted = blocks
         .iter()
         .filter(|block| block.cell == cell && block.round == round);
-    by_process(wanted.map(|block| {
-        let ratio = block.log_ratio().filter(|_| block.discard.is_none());
-        (block.process as usize, ratio)
-    }))
+    by_process(wanted.map(|block| (block.process as usize, block.ratios())))
 }
 
 /// The looks that were fixed.

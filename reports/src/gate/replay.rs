@@ -3,7 +3,7 @@
 
 use trit_core::{Comparison, Limits, MEAN, PairedBlock};
 use trit_stats::judge::{
-    CellBlocks, FEWEST_PAIRS, Look, PairBlocks, Rule, Verdict, by_process, judge, looks,
+    CellBlocks, FEWEST_PAIRS, Look, PairBlocks, Ratios, Rule, Verdict, by_process, judge, looks,
 };
 use trit_stats::{
     Alternative, Interval, KsTest, Rng, ks_uniform, mann_whitney, mean, median, quantile,
@@ -12,11 +12,10 @@ use trit_stats::{
 
 use super::bounds;
 
-/// Pieces of one long comparison: four for the first phase and two for the confirmation are what two minutes have room for,
-/// setting processes up included.
-const FIRST: u64 = 4;
+/// Pieces of one long comparison: eight for the first phase and four for the confirmation, two minutes in all, as a gate is given.
+const FIRST: u64 = 8;
 /// See [`FIRST`].
-const SECOND: u64 = 2;
+const SECOND: u64 = 4;
 /// Slowdowns, in percent.
 const SLOWDOWNS: [f64; 4] = [10.0, 5.0, 2.0, -5.0];
 /// The rule of criterion: p below this, and the interval of the change beyond this on the same side.
@@ -62,6 +61,8 @@ pub struct Replay {
 /// The blocks of one cell by piece.
 struct Recorded<'a> {
     id: &'a str,
+    /// Pairs of processes of a piece.
+    processes: usize,
     /// For each piece its blocks.
     pieces: Vec<Vec<&'a PairedBlock>>,
 }
@@ -73,9 +74,9 @@ impl Recorded<'_> {
         by_process(pieces.flat_map(|(nth, piece)| {
             let blocks = self.pieces.get(piece as usize);
             blocks.into_iter().flatten().map(move |block| {
-                let ratio = block.log_ratio().filter(|_| block.discard.is_none());
-                let process = nth * FEWEST_PAIRS + block.process as usize;
-                (process, ratio.map(|ratio| ratio + effect))
+                let process = nth * self.processes + block.process as usize;
+                let slowed = |ratios: Ratios| ratios.map(|ratio| ratio + effect);
+                (process, block.ratios().map(slowed))
             })
         }))
     }
@@ -145,6 +146,9 @@ pub fn replay(
         .map(|block| block.round + 1)
         .max()
         .unwrap_or(0);
+    // Every piece has one look, at its end.
+    let look = comparison.looks.first();
+    let processes = look.map_or(FEWEST_PAIRS, |(pairs, _)| *pairs as usize);
     let mut ids: Vec<&str> = Vec::new();
     for block in blocks {
         if !ids.contains(&block.cell.as_str()) {
@@ -160,6 +164,7 @@ pub fn replay(
             }
             Recorded {
                 id,
+                processes,
                 pieces: by_piece,
             }
         })
@@ -194,7 +199,7 @@ fn unchanged(
 ) -> (Vec<f64>, Vec<f64>) {
     let (mut p, mut detectable) = (Vec::new(), Vec::new());
     let look = Look {
-        pairs: FEWEST_PAIRS,
+        pairs: cells.first().map_or(FEWEST_PAIRS, |cell| cell.processes),
         share: 1.0,
     };
     for piece in 0..pieces {
@@ -249,7 +254,8 @@ fn slowed(
         };
         let control = control.map_or_else(Vec::new, |cell| cell.pairs(from, FIRST, 0.0));
         let mean = bounds(limits, MEAN);
-        let plan = looks(FIRST as usize * FEWEST_PAIRS);
+        let processes = cells.first().map_or(FEWEST_PAIRS, |cell| cell.processes);
+        let plan = looks(FIRST as usize * processes);
         let verdicts = |slow: usize, effect: f64| {
             let all: Vec<CellBlocks> = cells
                 .iter()
@@ -512,7 +518,7 @@ mod tests {
             "[limits]\nmin_effect_percent = 1\nallowed_slowdown_percent = 2\n",
         )
         .unwrap();
-        let blocks = recording(36, 12);
+        let blocks = recording(72, 12);
         let replayed = replay(&blocks, &comparison, &Limits::default(), &fine, 1);
         let row = |method: &str, question: &str, applied: f64| {
             let wanted = |row: &&ReplayRow| {
@@ -525,7 +531,7 @@ mod tests {
                 .clone()
         };
         assert_eq!(row("tritbench", "any cell regressed", 0.0).hits, 0);
-        assert_eq!(row("tritbench", "any cell regressed", 0.0).trials, 36);
+        assert_eq!(row("tritbench", "any cell regressed", 0.0).trials, 72);
         let decided = row("tritbench", "cell decided", 0.0);
         assert!(decided.hits * 10 >= decided.trials * 9, "{decided:?}");
         for percent in [10.0, 5.0] {
@@ -551,6 +557,6 @@ mod tests {
             assert_eq!(beside.unwrap().met, Some(true), "{beside:?}");
         }
         assert!(replayed.uniform.unwrap().p > 0.001);
-        assert_eq!(replayed.p_values, 36 * 4);
+        assert_eq!(replayed.p_values, 72 * 4);
     }
 }

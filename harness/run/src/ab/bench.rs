@@ -82,7 +82,29 @@ pub(super) struct Subject {
 pub(super) struct Bench<'a> {
     settings: &'a Settings<'a>,
     workers: [Worker; 2],
-    slots: BTreeMap<String, u64>,
+    /// The slots of each cell, one for each placement of its memory.
+    slots: BTreeMap<String, Vec<u64>>,
+    /// The last slot that was given away.
+    last_slot: u64,
+}
+
+/// Weights beyond which a matrix is not held several times.
+const MOST_PLACED: u64 = 64 << 20;
+/// Most placements of one cell in a process.
+const MOST_PLACEMENTS: u64 = 8;
+
+/// How many times each process holds a cell, every time in other memory. Where a matrix lies decides about a percent or two of the
+/// time when it fits in a cache nearly, and placing a small one takes as long as a slice: several of them in every process tell
+/// builds from places for next to nothing. What takes long to set up is held once, and fresh processes alone place it anew.
+fn placements(task: &Task) -> u64 {
+    match task.job {
+        Job::Control => MOST_PLACEMENTS,
+        Job::Multiply | Job::Prepare if task.working_set_bytes == 0 => {
+            let weights = task.rows.saturating_mul(task.k).max(1);
+            (MOST_PLACED / weights).clamp(1, MOST_PLACEMENTS)
+        }
+        _ => 1,
+    }
 }
 
 pub(super) const SIDES: [&str; 2] = ["base", "head"];
@@ -109,6 +131,7 @@ impl<'a> Bench<'a> {
             settings,
             workers,
             slots: BTreeMap::new(),
+            last_slot: 0,
         })
     }
 
@@ -130,14 +153,28 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Opens a cell on both sides, each with an allocation of its own at a random page offset, and verifies it. The failure
-    /// says on which side.
+    /// Opens a cell on both sides, as often as it is placed anew, each time with allocations of their own at random page offsets,
+    /// and verifies it. The failure says on which side.
     pub(super) fn open(
         &mut self,
         subject: &Subject,
         rng: &mut Rng,
     ) -> Result<Opened, (usize, Stop)> {
-        let slot = self.slots.len() as u64 + 1;
+        let facts = self.place(subject, rng)?;
+        for _ in 1..placements(&subject.task) {
+            self.place(subject, rng)?;
+        }
+        Ok(facts)
+    }
+
+    /// Opens a cell on both sides once more.
+    pub(super) fn place(
+        &mut self,
+        subject: &Subject,
+        rng: &mut Rng,
+    ) -> Result<Opened, (usize, Stop)> {
+        self.last_slot += 1;
+        let slot = self.last_slot;
         let first = rng.below(2) as usize;
         let mut facts = Opened::default();
         for side in [first, 1 - first] {
@@ -153,7 +190,7 @@ impl<'a> Bench<'a> {
                 facts = opened;
             }
         }
-        self.slots.insert(subject.id.clone(), slot);
+        self.slots.entry(subject.id.clone()).or_default().push(slot);
         Ok(facts)
     }
 
@@ -200,6 +237,7 @@ impl<'a> Bench<'a> {
                 bench: self,
                 subject,
                 first,
+                visit: 0,
                 reset_peak: false,
             };
             let sample = taking
@@ -225,6 +263,8 @@ pub(super) struct Taking<'b, 'a> {
     pub(super) bench: &'b mut Bench<'a>,
     pub(super) subject: &'b Subject,
     pub(super) first: &'b mut FirstAnswers,
+    /// Number of the block, which decides about the placement: the same one on both sides.
+    pub(super) visit: u64,
     /// Whether the peak of the resident set starts anew.
     pub(super) reset_peak: bool,
 }
@@ -234,7 +274,10 @@ impl Contest for Taking<'_, '_> {
 
     fn slice(&mut self, side: Side, iterations: u64) -> Result<Sample, Stop> {
         let at = usize::from(side == Side::B);
-        let Some(slot) = self.bench.slots.get(&self.subject.id).copied() else {
+        let slots = self.bench.slots.get(&self.subject.id);
+        let Some(slot) =
+            slots.and_then(|slots| slots.get(self.visit as usize % slots.len()).copied())
+        else {
             return Err(stop(Status::Failed, "the cell is not open"));
         };
         let engine = matches!(self.subject.task.job, Job::Prefill | Job::Decode);
@@ -272,4 +315,27 @@ fn unexpected(reply: &Reply) -> Stop {
         Status::Failed,
         format!("the worker answered something else: {reply:?}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_matrices_are_placed_often_and_slow_set_ups_once() {
+        let task = |job, rows, working_set_bytes| Task {
+            job,
+            rows,
+            k: 2560,
+            working_set_bytes,
+            ..Task::default()
+        };
+        assert_eq!(placements(&task(Job::Multiply, 2560, 0)), 8);
+        assert_eq!(placements(&task(Job::Multiply, 6912, 0)), 3);
+        assert_eq!(placements(&task(Job::Multiply, 128_256, 0)), 1);
+        assert_eq!(placements(&task(Job::Multiply, 2560, 1 << 30)), 1);
+        assert_eq!(placements(&task(Job::Prepare, 0, 0)), 8);
+        assert_eq!(placements(&task(Job::Decode, 0, 0)), 1);
+        assert_eq!(placements(&task(Job::Control, 0, 0)), 8);
+    }
 }

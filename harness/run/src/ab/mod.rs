@@ -4,6 +4,7 @@
 //! block: the looks depend on the budget and on how long it takes to set a pair of processes up, never on a result.
 
 mod bench;
+mod schedule;
 mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,19 +28,15 @@ use crate::protocol::{Job, Opened, Task};
 use crate::reference::{References, Truth};
 use crate::tasks::{has_reference, reference_task, task_of};
 use bench::{Bench, SIDES, Stop, Subject, Taking};
+use schedule::{FEWEST_VISITS, schedule};
 
 /// The cell that is the same in every build.
 pub(crate) const CONTROL: &str = "control/t1";
 /// Time of one slice. Blocks of a few milliseconds beat longer ones on shared machines: many of them cancel the steps of
 /// the machine's speed that long ones straddle.
 const SLICE_NS: u64 = 2_500_000;
-/// Visits of each cell with one pair of processes: what the spread of a block against that of a placement makes best when
-/// setting a cell up takes as long as some ten blocks.
-const VISITS: u64 = 10;
-/// Fewest visits, however small the budget is.
-const FEWEST_VISITS: u64 = 4;
-/// Pairs of processes beyond which there is no need.
-const MOST_PAIRS: u64 = 24;
+/// Most visits of each cell with one pair of processes of a confirmation, where cells are few.
+const MOST_VISITS: u64 = 30;
 /// Pairs of processes of a confirmation.
 const CONFIRM_PAIRS: u64 = 8;
 /// The part of the budget that the first phase may take when a confirmation may follow.
@@ -53,7 +50,7 @@ const COLD_CACHES: u64 = 4;
 pub enum Extent {
     /// Until the looks have decided or the budget is over, with a confirmation.
     Once,
-    /// As a recording: this many comparisons one after another, each with the budget as time of its samples.
+    /// As a recording: this many comparisons one after another, each with the whole budget as its first phase.
     Pieces(u64),
 }
 
@@ -445,6 +442,7 @@ impl<'a, 'p> Ab<'a, 'p> {
                     bench: &mut *bench,
                     subject,
                     first: &mut self.first,
+                    visit: pairing.next_index(),
                     reset_peak: false,
                 };
                 match pairing.block(&mut taking) {
@@ -523,7 +521,8 @@ impl<'a, 'p> Ab<'a, 'p> {
     fn fix_looks(&mut self) -> Result<u64, RunDirError> {
         // The look at the memory sets every cell up once more.
         let left_ns = self.left_ns().saturating_sub(self.setup_ns);
-        let (pairs, pair_ns) = schedule(left_ns, self.setup_ns, self.visit_ns);
+        let first_ns = (left_ns as f64 * FIRST_PHASE) as u64;
+        let (pairs, pair_ns) = schedule(first_ns, self.setup_ns, self.visit_ns);
         self.comparison.pair_ns = pair_ns;
         self.comparison.looks = looks(pairs as usize)
             .iter()
@@ -608,26 +607,33 @@ impl<'a, 'p> Ab<'a, 'p> {
             let visit_ns = (self.visit_ns as f64 * part) as u64;
             self.pair(1, process, &which, &mut |ab| {
                 let share = ab.left_ns().saturating_sub(later) / (pairs - process);
-                // Twice the visits of the first phase are enough: cells are few now.
-                Ok(share.min(3 * VISITS * visit_ns))
+                Ok(share.min(MOST_VISITS * visit_ns))
             })?;
         }
         Ok(())
     }
 
     fn pieces(&mut self, first_round: u64, pieces: u64) -> Result<(), End> {
-        let pairs = FEWEST_PAIRS as u64;
-        self.comparison.looks = vec![(pairs, 1.0)];
-        self.comparison.pair_ns = self.session.plan.budget_ns / pairs;
         for round in first_round..first_round.saturating_add(pieces) {
             self.rows.clear();
-            for process in 0..pairs {
+            let mut process = 0;
+            // One look, at the end. How many pairs that is, the first pair of all tells.
+            while process < self.comparison.looks.first().map_or(1, |(pairs, _)| *pairs) {
                 let alive = self.alive();
                 if !self.has_cells() {
                     "no cell is left".clone_into(&mut self.comparison.ended);
                     return Ok(());
                 }
-                self.pair(round, process, &alive, &mut |ab| Ok(ab.comparison.pair_ns))?;
+                self.pair(round, process, &alive, &mut |ab| {
+                    if ab.comparison.looks.is_empty() {
+                        let budget_ns = ab.session.plan.budget_ns;
+                        let (pairs, pair_ns) = schedule(budget_ns, ab.setup_ns, ab.visit_ns);
+                        ab.comparison.pair_ns = pair_ns;
+                        ab.comparison.looks = vec![(pairs, 1.0)];
+                    }
+                    Ok(ab.comparison.pair_ns)
+                })?;
+                process += 1;
             }
             self.comparison.pieces = round + 1;
             self.write_session()?;
@@ -653,10 +659,7 @@ impl<'a, 'p> Ab<'a, 'p> {
                 blocks
                     .iter()
                     .filter(|block| block.cell == id && block.round == round)
-                    .map(|block| {
-                        let ratio = block.log_ratio().filter(|_| block.discard.is_none());
-                        (block.process as usize, ratio)
-                    }),
+                    .map(|block| (block.process as usize, block.ratios())),
             )
         };
         let limits = |id: &str| {
@@ -714,17 +717,6 @@ impl<'a, 'p> Ab<'a, 'p> {
     }
 }
 
-/// Pairs of processes, and the time of the visits with each: as many pairs as the budget has time for, with [`VISITS`] visits
-/// each. The first pair is set up already.
-fn schedule(left_ns: u64, setup_ns: u64, visit_ns: u64) -> (u64, u64) {
-    let first = (left_ns as f64 * FIRST_PHASE) as u64;
-    let visits = VISITS * visit_ns.max(1);
-    let fitting = first.saturating_add(setup_ns) / setup_ns.saturating_add(visits).max(1);
-    let pairs = fitting.clamp(FEWEST_PAIRS as u64, MOST_PAIRS);
-    let setups = setup_ns.saturating_mul(pairs - 1);
-    (pairs, first.saturating_sub(setups) / pairs)
-}
-
 /// The control cell.
 fn control(session: &Session) -> Entry {
     Entry {
@@ -751,23 +743,5 @@ fn control(session: &Session) -> Entry {
         iterations: None,
         alive: true,
         measured: false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_budget_decides_how_many_processes_there_are() {
-        let second = 1_000_000_000;
-        // Two minutes, three seconds to set a pair up, a quarter of a second a visit: 72 seconds for pairs of 5.5.
-        let (pairs, time) = schedule(120 * second, 3 * second, second / 4);
-        assert_eq!(pairs, 13);
-        assert!(pairs * time + (pairs - 1) * 3 * second <= 72 * second);
-        // Ten seconds are too few for more than the fewest.
-        assert_eq!(schedule(10 * second, 3 * second, second / 4).0, 4);
-        assert_eq!(schedule(0, 0, 0).0, 4);
-        assert_eq!(schedule(u64::MAX / 2, 1, 1).0, MOST_PAIRS);
     }
 }

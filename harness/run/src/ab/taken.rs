@@ -58,13 +58,14 @@ impl Ab<'_, '_> {
             ..self.settings
         };
         let mut bench = Bench::start(&settings, rng).map_err(|(_, stop)| stop)?;
-        bench.open(subject, rng).map_err(|(_, stop)| stop)?;
+        bench.place(subject, rng).map_err(|(_, stop)| stop)?;
         let mut peaks = [None; 2];
         for (side, peak) in [Side::A, Side::B].into_iter().zip(&mut peaks) {
             let mut taking = Taking {
                 bench: &mut bench,
                 subject,
                 first: &mut self.first,
+                visit: 0,
                 reset_peak: true,
             };
             *peak = taking.slice(side, iterations)?.peak_rss_bytes;

@@ -27,11 +27,14 @@ const SETS: usize = INPUT_SETS + 4;
 /// Steps that sequences are decoded together for, before they are timed.
 const CHECKED_STEPS: usize = 2;
 
-/// Engines of this worker by their configuration. An engine lives as long as its worker: sessions borrow it, and a worker
-/// that no cell needs any more ends.
+/// A model's name, the kernel, and the seed of its weights.
+type Model = (String, String, u64);
+
+/// Engines of this worker by their model and the rest of their configuration: those of a model share its weights where they can. An
+/// engine lives as long as its worker: sessions borrow it, and a worker that no cell needs any more ends.
 #[derive(Default)]
 pub(super) struct Engines {
-    loaded: BTreeMap<String, Loaded>,
+    loaded: BTreeMap<Model, BTreeMap<String, Loaded>>,
     timeline: Option<Timeline>,
 }
 
@@ -61,9 +64,9 @@ fn count(value: u64) -> Result<usize, Fault> {
         .ok_or_else(|| Fault::over_limit(format!("{value} tokens")))
 }
 
-fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
+fn options(task: &Task, cpu: Cpu) -> Result<EngineOptions, Fault> {
     let wrong = |error: EngineError| fault(&error);
-    let options = EngineOptions {
+    Ok(EngineOptions {
         kernel: Some(task.kernel.clone()).filter(|kernel| !kernel.is_empty()),
         tune: None,
         threads: usize::try_from(task.threads).unwrap_or(usize::MAX),
@@ -78,12 +81,30 @@ fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
         cpu,
         file: FileOptions::default(),
         cache: None,
-    };
+    })
+}
+
+fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
+    let wrong = |error: EngineError| fault(&error);
+    let options = options(task, cpu)?;
     let model = ModelName::parse(Path::new(&task.model)).map_err(Fault::unsupported)?;
     let checkpoint = model
         .checkpoint(task.seed, &options.file)
         .map_err(|error| wrong(error.into()))?;
     Engine::load(&checkpoint, &options).map_err(wrong)
+}
+
+/// An engine on the weights of one that is loaded, where one has those that the task needs.
+fn beside<'a>(
+    mut loaded: impl Iterator<Item = &'a Loaded>,
+    task: &Task,
+    cpu: Cpu,
+) -> Result<Option<Engine>, Fault> {
+    let options = options(task, cpu)?;
+    loaded
+        .find_map(|loaded| loaded.engine.beside(&options).transpose())
+        .transpose()
+        .map_err(|error| fault(&error))
 }
 
 /// SHA-256 of the bits of the logits after each of four tokens.
@@ -203,28 +224,35 @@ pub(super) fn continued(task: &Task, cpu: Cpu) -> Result<String, Fault> {
 
 impl Engines {
     fn get(&mut self, task: &Task, cpu: Cpu) -> Result<(Loaded, bool), Fault> {
+        let model = (task.model.clone(), task.kernel.clone(), task.seed);
         let key = format!(
-            "{} {} t{} {} {} u{} s{}",
-            task.model, task.kernel, task.threads, task.kv, task.head, task.ubatch, task.seed
+            "t{} {} {} u{}",
+            task.threads, task.kv, task.head, task.ubatch
         );
-        if let Some(loaded) = self.loaded.get(&key) {
+        let of_model = self.loaded.entry(model).or_default();
+        if let Some(loaded) = of_model.get(&key) {
             return Ok((loaded.clone(), false));
         }
         let timeline = self.timeline.get_or_insert_with(Timeline::start);
         timeline.begin(Phase::Load);
         let start = MonotonicClock.now_ns();
-        let engine = load(task, cpu);
+        let engine = beside(of_model.values(), task, cpu);
+        let fresh = matches!(engine, Ok(None));
+        let engine = match engine {
+            Ok(None) => load(task, cpu),
+            Ok(Some(engine)) => Ok(engine),
+            Err(fault) => Err(fault),
+        };
         let load_ns = MonotonicClock.now_ns() - start;
         timeline.end();
-        let engine = engine?;
-        let engine: &'static Engine = Box::leak(Box::new(engine));
+        let engine: &'static Engine = Box::leak(Box::new(engine?));
         let loaded = Loaded {
             engine,
             load_ns,
             check: check(engine, task.seed)?,
         };
-        self.loaded.insert(key, loaded.clone());
-        Ok((loaded, true))
+        of_model.insert(key, loaded.clone());
+        Ok((loaded, fresh))
     }
 
     /// Opens a cell of a whole model.

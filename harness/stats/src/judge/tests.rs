@@ -5,13 +5,13 @@ use crate::{Rng, binomial_upper_bound, ks_uniform};
 #[derive(Clone, Copy, Debug)]
 enum Noise {
     Normal,
-    /// One block in ten is five times as wide.
+    /// One slice in ten is slower, by five times of what others vary.
     HeavyTails,
-    /// The machine is at one of two speeds while a block begins or ends.
+    /// Each slice finds the machine at one of two speeds.
     Bimodal,
-    /// Blocks repeat half of their neighbour.
+    /// Slices repeat half of their neighbour.
     Repeating,
-    /// The speed of the machine changes steadily, which a block sees a little of.
+    /// The machine becomes slower steadily.
     Drifting,
 }
 
@@ -23,7 +23,7 @@ const NOISES: [Noise; 5] = [
     Noise::Drifting,
 ];
 
-/// Spread of one block, and of the placement of pages.
+/// Spread of one slice, and so of the mean of one block, and of the placement of pages.
 const BLOCK: f64 = 0.02;
 const PLACE: f64 = 0.008;
 
@@ -32,22 +32,31 @@ fn pairs(rng: &mut Rng, noise: Noise, effect: f64, pairs: usize, blocks: usize) 
         .map(|_| {
             let place = PLACE * rng.normal();
             let mut before = 0.0;
-            let kept = (0..blocks)
-                .map(|at| {
-                    let z = rng.normal();
-                    let chance = match noise {
-                        Noise::HeavyTails if rng.below(10) == 0 => 5.0 * z,
+            let mut slice = |at: usize| {
+                let z = rng.normal();
+                BLOCK
+                    * match noise {
+                        Noise::HeavyTails if rng.below(10) == 0 => 5.0 * z.abs(),
                         Noise::Normal | Noise::HeavyTails => z,
                         Noise::Bimodal => 0.3 * z + if rng.below(2) == 0 { 1.0 } else { -1.0 },
                         Noise::Repeating => {
                             before = 0.5 * before + 0.75f64.sqrt() * z;
                             before
                         }
-                        Noise::Drifting => {
-                            z + 0.1 * (at as f64 - blocks as f64 / 2.0) / blocks as f64
-                        }
-                    };
-                    effect + place + BLOCK * chance
+                        Noise::Drifting => z + 0.3 * at as f64,
+                    }
+            };
+            let kept = (0..blocks)
+                .map(|block| {
+                    let times = [0, 1, 2, 3].map(|at| slice(4 * block + at));
+                    let (a, b) = ([times[0], times[3]], [times[1], times[2]]);
+                    let ratio = |at: usize| effect + place + b[at / 2] - a[at % 2];
+                    // A coin decides which side is the outer one.
+                    if block % 2 == 0 {
+                        [0, 1, 2, 3].map(ratio)
+                    } else {
+                        [0, 1, 2, 3].map(|at| 2.0 * (effect + place) - ratio(at))
+                    }
                 })
                 .collect();
             PairBlocks { kept, discarded: 0 }
@@ -124,13 +133,17 @@ fn slowdowns_are_found_and_a_missed_one_never_passes() {
             }
         }
         assert!(found >= 36, "{noise:?}: {found} of {runs}");
+        // The control cell may differ by chance, and then nothing is decided.
         for effect in [0.05, 0.1] {
-            let judged = comparison(&mut rng, noise, effect);
-            assert_eq!(
-                judged.cells[5].verdict,
-                Verdict::Regressed,
-                "{noise:?} {effect}"
-            );
+            let mut verdicts = (0..10)
+                .map(|_| comparison(&mut rng, noise, effect))
+                .filter(|judged| !judged.disturbed)
+                .map(|judged| judged.cells[5].verdict);
+            let found = verdicts
+                .by_ref()
+                .take(8)
+                .filter(|v| *v == Verdict::Regressed);
+            assert_eq!(found.count(), 8, "{noise:?} {effect}");
         }
         let judged = comparison(&mut rng, noise, -0.05);
         assert_eq!(judged.cells[5].verdict, Verdict::Improved, "{noise:?}");
@@ -160,7 +173,9 @@ fn blocks_of_one_placement_do_not_count_as_many() {
     let pairs: Vec<PairBlocks> = place
         .iter()
         .map(|&place| PairBlocks {
-            kept: (0..1000).map(|i| place + 1e-5 * f64::from(i % 7)).collect(),
+            kept: (0..1000)
+                .map(|i| [place + 1e-5 * f64::from(i % 7); 4])
+                .collect(),
             discarded: 0,
         })
         .collect();
@@ -170,14 +185,44 @@ fn blocks_of_one_placement_do_not_count_as_many() {
 }
 
 #[test]
-fn neighbours_that_repeat_each_other_are_merged() {
+fn blocks_that_repeat_each_other_are_worth_less() {
     let mut rng = Rng::new(14);
-    let free = estimate(&pairs(&mut rng, Noise::Normal, 0.0, 6, 60), 0.99).unwrap();
-    assert_eq!(free.merged, 1);
+    let mut walk = 0.0;
+    let mut of = |tied: f64| -> Vec<PairBlocks> {
+        let mut pair = || {
+            let kept = (0..60)
+                .map(|_| {
+                    walk = tied * walk + rng.normal();
+                    [walk; 4]
+                })
+                .collect();
+            PairBlocks { kept, discarded: 0 }
+        };
+        (0..6).map(|_| pair()).collect()
+    };
+    let (free, tied) = (
+        estimate(&of(0.0), 0.99).unwrap(),
+        estimate(&of(0.5), 0.99).unwrap(),
+    );
     assert!(free.effective_blocks > 250.0, "{free:?}");
-    let tied = estimate(&pairs(&mut rng, Noise::Repeating, 0.0, 6, 60), 0.99).unwrap();
-    assert!(tied.merged >= 2 && tied.autocorrelation > 0.3, "{tied:?}");
+    assert!(tied.autocorrelation > 0.3, "{tied:?}");
     assert!(tied.effective_blocks < 200.0, "{tied:?}");
+}
+
+#[test]
+fn slices_that_a_neighbour_delays_do_not_move_the_centre() {
+    // Of ten blocks four have one slice that takes three times as long, all on one side: their means would be off by half of that.
+    let late = 3f64.ln();
+    let blocks: Vec<Ratios> = (0..10)
+        .map(|block| match block {
+            0..4 => [0.02 + late, 0.02 + late, 0.02, 0.02],
+            _ => [0.02; 4],
+        })
+        .collect();
+    assert!((centre(&blocks).unwrap() - 0.02).abs() < 1e-12);
+    assert_eq!(centre(&[]), None);
+    // A drift of 1 % a slice: the outer slices of one side, the inner ones of the other.
+    assert!(centre(&[[0.01, -0.02, 0.02, -0.01]]).unwrap().abs() < 1e-12);
 }
 
 #[test]
