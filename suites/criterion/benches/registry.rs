@@ -88,7 +88,9 @@ fn pack(criterion: &mut Criterion) {
             b.iter(|| Packed::pack_into(codes, layout, &mut out));
         });
         let packed = Packed::pack(codes, layout, Scales::Tensor(1.0)).expect("a valid matrix");
-        assert_eq!(packed.bytes(), out, "packing twice gives the same bytes");
+        // A filter may have left the bench out.
+        Packed::pack_into(codes, layout, &mut out);
+        assert!(packed.bytes() == out, "packing twice gives the same bytes");
     }
 }
 
