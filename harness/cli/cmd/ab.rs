@@ -304,21 +304,25 @@ fn dir_failure(error: &RunDirError) -> Failure {
     }
 }
 
-/// A recording goes on when it is of the same programs and cells.
+/// A recording goes on with its own cells when it is of the same programs, suite and machine: which kernels are best may look otherwise this time.
 fn go_on(path: &Path, session: &mut trit_core::Session) -> Result<RunDir, Failure> {
     let dir = RunDir::open(path).map_err(|error| record_failure(&error))?;
     let earlier = dir.session().map_err(|error| record_failure(&error))?;
-    let ids = |session: &trit_core::Session| -> Vec<String> {
-        let cells = session.plan.cells.iter();
-        cells.map(|planned| planned.cell.cell.clone()).collect()
+    let place = |session: &trit_core::Session| {
+        let cap = session.isa_cap.clone();
+        (
+            session.suite_sha256.clone(),
+            session.machine["cpu"].clone(),
+            cap,
+        )
     };
     let programs = |session: &trit_core::Session| {
         let builds = session.comparison.as_ref().map(|made| made.builds.clone());
         builds.map(|builds| builds.map(|build| build.sha256))
     };
-    if ids(&earlier) != ids(session) || programs(&earlier) != programs(session) {
+    if place(&earlier) != place(session) || programs(&earlier) != programs(session) {
         return Err(Failure::unusable(anyhow::anyhow!(
-            "`{}` is a recording of other programs or cells; hint: start a new one",
+            "`{}` is a recording of other programs, of another suite or machine; hint: start a new one",
             path.display()
         )));
     }
