@@ -100,10 +100,65 @@ fn parts_add_up() {
                 .contains("gate-up")
         );
         assert!(out.join("profile.png").is_file());
+        memory_adds_up(&fs::read_to_string(out.join("memory.csv")).unwrap());
+        assert!(stderr(&output).contains("KV cache"), "{}", stderr(&output));
     }
     let taken = out.to_str().unwrap();
     let arguments = ARGUMENTS.into_iter().chain(["1", "--out", taken]);
     refused(arguments, 2, &["not empty", "--out"]);
+}
+
+/// The sums of `memory.csv` are those of its parts, and what is needed is resident.
+fn memory_adds_up(csv: &str) {
+    let bytes = |wanted: &dyn Fn(&str, &str) -> bool| -> u64 {
+        let of_line = |line: &str| {
+            let fields: Vec<&str> = line.split(',').collect();
+            wanted(fields[0], fields[1]).then(|| fields[2].parse::<u64>().unwrap_or(0))
+        };
+        csv.lines().skip(1).filter_map(of_line).sum()
+    };
+    let needed = bytes(&|kind, part| kind == "needed" && part == "all");
+    assert_eq!(
+        needed,
+        bytes(&|kind, part| kind == "needed" && part != "all")
+    );
+    for part in [
+        "qkv",
+        "output",
+        "gate-up",
+        "down",
+        "norms",
+        "embedding",
+        "KV cache",
+        "buffers",
+    ] {
+        assert!(bytes(&|_, name| name == part) > 0, "{part}: {csv}");
+    }
+    let resident = bytes(&|kind, part| kind == "resident" && part == "all");
+    let parts = ["anonymous", "of files", "shared"];
+    let sum = bytes(&|kind, part| kind == "resident" && parts.contains(&part));
+    assert_eq!(resident, sum, "{csv}");
+    assert!(resident > needed, "{csv}");
+}
+
+#[test]
+fn a_model_above_the_limit_is_refused_with_the_sum() {
+    let with = |mb: &'static str| ARGUMENTS.into_iter().chain(["1", "--max-memory", mb]);
+    refused(
+        ["profile", "--model", "synth:125m", "--max-memory", "20"],
+        5,
+        &[
+            "needs",
+            "may have 20.0 MB",
+            "gate-up",
+            "embedding and head",
+            "--max-memory",
+        ],
+    );
+    // The whole model fits, with its cache and buffers.
+    let output = run(with("100"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    refused(with("0"), 2, &["--max-memory"]);
 }
 
 #[test]

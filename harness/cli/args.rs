@@ -87,6 +87,10 @@ pub(crate) struct ComputeArgs {
     /// Keep packed weights in this directory, and start from them the next time; for model files
     #[arg(long, value_name = "DIR")]
     pub(crate) packed_cache: Option<PathBuf>,
+
+    /// Refuse a model whose weights, KV cache and buffers together need more than this many megabytes (10^6 bytes)
+    #[arg(long, value_name = "MB", value_parser = positive)]
+    pub(crate) max_memory: Option<usize>,
 }
 
 /// `--head` and `--kv`.

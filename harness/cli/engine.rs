@@ -71,6 +71,9 @@ pub(crate) fn open_as(
         options.head = head.parse::<HeadType>().map_err(word)?;
     }
     options.activations = activations;
+    options.max_memory_bytes = compute
+        .max_memory
+        .map(|mb| (mb as u64).saturating_mul(1_000_000));
     options.file = file.options();
     options.kernel = kernel(compute.kernel.as_deref())?;
     if options.kernel.is_none() {

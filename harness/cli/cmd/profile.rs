@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::{Value, json};
-use trit_engine::{Engine, Profile, Role, Sampler, SamplerOptions, Session};
-use trit_measure::{Clock, MonotonicClock, sys::interrupt};
+use trit_engine::{Engine, Memory, Profile, Role, Sampler, SamplerOptions, Session};
+use trit_measure::{Clock, Memory as Resident, MonotonicClock, memory, sys::interrupt};
 use trit_report::{Heading, PartKind, Phase, PhasePart, write_phases};
 use trit_run::Timeouts;
 
 use crate::args::{ComputeArgs, FileArgs, FormatArg, ModelArg, PrecisionArgs, SeedArg, positive};
 use crate::engine::{engine_failure, open};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::out::{Out, Table, say};
+use crate::out::{Out, Table, human_bytes, say};
 use crate::probe;
 
 /// Bytes that the read probe goes through: what no cache holds.
@@ -27,8 +27,10 @@ const READ_BYTES: u64 = 1 << 30;
     long_about = "Shows where the time and the bytes of a token go, apart for prefill and decode: every linear, attention, norms and \
                   quantization, the head, sampling, and what threads wait for one another. Bytes are compared with the read bandwidth \
                   that is measured beside it.\n\n\
-                  With --out the rows are kept layer by layer (profile.csv), with a chart (profile.svg, profile.png) and folded stacks \
-                  for viewers of flame graphs (profile.folded).",
+                  It also says where the bytes of the process are: weights by role, KV cache, buffers, and how much of the resident set is \
+                  anonymous and how much belongs to files.\n\n\
+                  With --out the rows are kept layer by layer (profile.csv), with a chart (profile.svg, profile.png), folded stacks \
+                  for viewers of flame graphs (profile.folded), and the bytes (memory.csv).",
     after_help = "Examples:
   tritbench profile --model synth:125m
   tritbench profile --model model.gguf --threads 1 --prompt-tokens 512 --gen-tokens 128
@@ -50,7 +52,7 @@ pub(crate) struct ProfileArgs {
     #[arg(long)]
     no_limits: bool,
 
-    /// A new directory for profile.csv, profile.svg, profile.png and profile.folded
+    /// A new directory for profile.csv, profile.svg, profile.png, profile.folded and memory.csv
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -101,7 +103,7 @@ pub(crate) fn run(args: &ProfileArgs) -> Outcome {
         &args.file,
         args.seed.seed,
     )?;
-    let Some(measured) = measure(&engine, args, asked)? else {
+    let Some((measured, resident)) = measure(&engine, args, asked)? else {
         return Ok(Exit::Interrupted);
     };
     let bandwidth = if args.no_limits {
@@ -114,8 +116,18 @@ pub(crate) fn run(args: &ProfileArgs) -> Outcome {
     for phase in &measured {
         say(&summary(phase));
     }
+    let needs = engine.memory(1, args.prompt_tokens.saturating_add(args.gen_tokens));
+    say(&memory_line(&needs, &resident));
     if let Some(out) = &args.out {
-        write(&engine, &args.model.model, &measured, bandwidth, out)?;
+        let memory = memory_table(&needs, engine.mapped_linear_bytes(), &resident);
+        write(
+            &engine,
+            &args.model.model,
+            &measured,
+            bandwidth,
+            &memory,
+            out,
+        )?;
     }
     Ok(Exit::Done)
 }
@@ -137,12 +149,56 @@ fn new_directory(path: &Path) -> Result<(), Failure> {
         })
 }
 
-/// Prefill and decode, each once to warm up, then without and with a clock; `None` when interrupted.
+/// Where the bytes are, in one line.
+fn memory_line(needs: &Memory, resident: &Resident) -> String {
+    let parts: Vec<String> = needs
+        .parts()
+        .iter()
+        .map(|(part, bytes)| format!("{part} {}", human_bytes(*bytes)))
+        .collect();
+    let of = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), human_bytes);
+    format!(
+        "memory: {} ({}); resident {}: {} anonymous, {} of files",
+        human_bytes(needs.sum()),
+        parts.join(", "),
+        of(resident.rss_bytes),
+        of(resident.rss_anon_bytes),
+        of(resident.rss_file_bytes),
+    )
+}
+
+/// What the model and its sequence need, and what the process has resident, in bytes; empty where the system does not tell.
+fn memory_table(needs: &Memory, mapped_linear_bytes: u64, resident: &Resident) -> Table {
+    let mut table = Table::new(&["kind", "part", "bytes"]);
+    for (part, bytes) in needs.parts() {
+        table.row(["needed".into(), (*part).into(), (*bytes).into()]);
+    }
+    table.row(["needed".into(), "all".into(), needs.sum().into()]);
+    table.row([
+        "of these".into(),
+        "linears in the file".into(),
+        mapped_linear_bytes.into(),
+    ]);
+    for (part, bytes) in [
+        ("all", resident.rss_bytes),
+        ("anonymous", resident.rss_anon_bytes),
+        ("of files", resident.rss_file_bytes),
+        ("shared", resident.rss_shmem_bytes),
+        ("swapped out", resident.swap_bytes),
+        ("peak", resident.peak_rss_bytes),
+    ] {
+        let bytes = bytes.map_or(Value::Null, Value::from);
+        table.row(["resident".into(), part.into(), bytes]);
+    }
+    table
+}
+
+/// Prefill and decode, each once to warm up, then without and with a clock, and the memory then; `None` when interrupted.
 fn measure(
     engine: &Engine,
     args: &ProfileArgs,
     asked: &AtomicBool,
-) -> Result<Option<Vec<Measured>>, Failure> {
+) -> Result<Option<(Vec<Measured>, Resident)>, Failure> {
     let vocab = engine.config().vocab;
     let mut rng = trit_core::Rng::named(args.seed.seed, "profile");
     let prompt: Vec<u32> = (0..args.prompt_tokens)
@@ -180,7 +236,7 @@ fn measure(
         return Ok(None);
     };
     let chunks = prompt.len().div_ceil(engine.ubatch());
-    Ok(Some(vec![
+    let phases = vec![
         Measured {
             name: "prefill",
             tokens: prompt.len(),
@@ -201,7 +257,8 @@ fn measure(
             position: prompt.len() + args.gen_tokens / 2,
             passes: args.gen_tokens,
         },
-    ]))
+    ];
+    Ok(Some((phases, memory())))
 }
 
 /// Generates; gives the time of all tokens and the part of it that choosing them took.
@@ -396,6 +453,7 @@ fn write(
     model: &Path,
     measured: &[Measured],
     bandwidth: Option<f64>,
+    memory: &Table,
     out: &Path,
 ) -> Result<(), Failure> {
     let io = |path: &Path, text: &str| {
@@ -409,6 +467,10 @@ fn write(
         &layers(engine, measured).render(crate::args::Format::Csv),
     )?;
     io(&out.join("profile.folded"), &folded(measured))?;
+    io(
+        &out.join("memory.csv"),
+        &memory.render(crate::args::Format::Csv),
+    )?;
     let heading = Heading {
         session: format!(
             "{}, {} and {}, {} threads, head {}, KV {}",
@@ -453,7 +515,7 @@ fn write(
         .collect();
     write_phases(&heading, &phases, out).map_err(Failure::failed)?;
     say(&format!(
-        "results in {}: profile.csv, profile.folded, profile.svg, profile.png",
+        "results in {}: profile.csv, memory.csv, profile.folded, profile.svg, profile.png",
         out.display()
     ));
     Ok(())

@@ -12,6 +12,7 @@ use crate::error::{EngineError, check_memory};
 use crate::file::Config;
 use crate::forward::Buffers;
 use crate::kv::KvCache;
+use crate::memory::{BUFFERS, KV_CACHE};
 use crate::model::Engine;
 use crate::profile::{Laps, Profile, Role};
 
@@ -103,14 +104,10 @@ impl<'e> Batch<'e> {
             });
         }
         let positions = positions.max(1);
-        let tokens = engine.ubatch.min(positions).max(sequences);
-        let logits = 4 * config.vocab as u64;
-        let want_bytes = engine
-            .kv_bytes(positions)
-            .saturating_add(logits)
-            .saturating_mul(sequences as u64)
-            .saturating_add(Buffers::bytes(engine, tokens, sequences, positions))
-            .saturating_add(4 * positions as u64 * config.head_dim as u64);
+        let tokens = engine.chunk(sequences, positions);
+        let needs = engine.memory(sequences, positions);
+        needs.check(engine.max_memory_bytes)?;
+        let want_bytes = needs.of(KV_CACHE).saturating_add(needs.of(BUFFERS));
         check_memory("the KV cache and the scratch buffers", want_bytes)?;
         let sequence = || Sequence {
             cache: KvCache::new(

@@ -5,6 +5,7 @@ use trit_kernels::UnknownKernel;
 use trit_measure::TeamError;
 
 use crate::file::FileError;
+use crate::memory::{Mb, Memory};
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,17 @@ pub enum EngineError {
         want_bytes: u64,
         /// Bytes the system has.
         available_bytes: u64,
+    },
+    /// More memory than was allowed.
+    #[error(
+        "the model needs {} of memory and may have {}: {needs}; hint: allow more with --max-memory, or ask for fewer tokens, a smaller head (--head) or KV cache (--kv), or a kernel of fewer bits",
+        Mb(needs.sum()), Mb(*most_bytes)
+    )]
+    MaxMemory {
+        /// What it needs, part by part.
+        needs: Memory,
+        /// Bytes it may have.
+        most_bytes: u64,
     },
     /// The system gave no memory.
     #[error("{what} need {want_bytes} bytes that the system does not give: {source}")]

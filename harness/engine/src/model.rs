@@ -13,12 +13,14 @@ use crate::cache::CacheUse;
 use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
+use crate::forward::Buffers;
+use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, KvType};
 use crate::profile::Role;
 use crate::session::Session;
 use crate::synth::{self, Shape};
 use crate::tokenizer::Tokenizer;
-use crate::weights::{Ledger, Weights};
+use crate::weights::Weights;
 
 /// Tokens of a call that stands for prefill when a kernel is chosen.
 const PREFILL_TOKENS: usize = 128;
@@ -36,6 +38,7 @@ pub struct Engine {
     pub(crate) kv: KvType,
     pub(crate) activations: ActivationType,
     pub(crate) ubatch: usize,
+    pub(crate) max_memory_bytes: Option<u64>,
     layout: LayoutId,
     head: &'static str,
     container: &'static str,
@@ -91,6 +94,7 @@ impl Engine {
             kv: options.kv,
             activations: options.activations,
             ubatch: options.ubatch,
+            max_memory_bytes: options.max_memory_bytes,
             layout,
             head: options.head.name(),
             container: checkpoint.container(),
@@ -123,6 +127,7 @@ impl Engine {
             kv: options.kv,
             activations: options.activations,
             ubatch: options.ubatch,
+            max_memory_bytes: options.max_memory_bytes,
             layout: self.layout,
             head: self.head,
             container: self.container,
@@ -190,9 +195,36 @@ impl Engine {
         self.team.threads()
     }
 
-    /// Where the bytes of the model are.
-    pub fn ledger(&self) -> Ledger {
-        self.weights.ledger
+    /// Where the bytes of the weights are: the linears by role, padding included, norms, embedding, and the head, which has none where
+    /// it is the embedding.
+    pub fn ledger(&self) -> &Memory {
+        &self.weights.ledger
+    }
+
+    /// The part of the linears that is read from the file map in place.
+    pub fn mapped_linear_bytes(&self) -> u64 {
+        self.weights.mapped_linear_bytes
+    }
+
+    /// [`Self::ledger`], and what `sequences` sequences of `positions` tokens need beside it.
+    pub fn memory(&self, sequences: usize, positions: usize) -> Memory {
+        let tokens = self.chunk(sequences, positions);
+        let kv = self.kv_bytes(positions).saturating_mul(sequences as u64);
+        let logits = (4 * self.config.vocab as u64).saturating_mul(sequences as u64);
+        let rope = 4 * positions as u64 * self.config.head_dim as u64;
+        let buffers = Buffers::bytes(self, tokens, sequences, positions);
+        let mut memory = self.weights.ledger.clone();
+        memory.add(memory::KV_CACHE, kv);
+        memory.add(
+            memory::BUFFERS,
+            buffers.saturating_add(logits).saturating_add(rope),
+        );
+        memory
+    }
+
+    /// Tokens of the largest chunk that goes through the model at once.
+    pub(crate) fn chunk(&self, sequences: usize, positions: usize) -> usize {
+        self.ubatch.min(positions).max(sequences)
     }
 
     /// What became of the cache of packed weights.

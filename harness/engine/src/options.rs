@@ -120,6 +120,8 @@ pub struct EngineOptions {
     pub file: FileOptions,
     /// Where packed weights are kept for the next time, where that is wanted.
     pub cache: Option<PackedCache>,
+    /// Most bytes that weights, KV cache and buffers may have together. Known before any of them is read or allocated.
+    pub max_memory_bytes: Option<u64>,
 }
 
 impl EngineOptions {
@@ -139,6 +141,7 @@ impl EngineOptions {
             cpu,
             file: FileOptions::default(),
             cache: None,
+            max_memory_bytes: None,
         }
     }
 

@@ -12,7 +12,9 @@ use trit_ops::{Blocks, Floats, Ops};
 use crate::cache::CacheUse;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm};
+use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, HeadType};
+use crate::profile::Role;
 
 /// Bytes of codes that one packing task unpacks: they stay in L2.
 const TASK_CODES: usize = 256 * 1024;
@@ -144,28 +146,15 @@ impl Head {
     }
 }
 
-/// Where the bytes of a loaded model are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Ledger {
-    /// Packed ternary weights, padding included.
-    pub linear_bytes: u64,
-    /// The token embedding.
-    pub embedding_bytes: u64,
-    /// The output head where it is not the embedding's bytes.
-    pub head_bytes: u64,
-    /// RMSNorm weights.
-    pub norm_bytes: u64,
-    /// Part of the packed weights that is read from the file map in place.
-    pub mapped_linear_bytes: u64,
-}
-
 /// Everything a forward pass reads.
 pub(crate) struct Weights {
     pub(crate) layers: Vec<Layer>,
     pub(crate) embedding: FloatMatrix,
     pub(crate) head: Head,
     pub(crate) final_norm: Vec<f32>,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Memory,
+    /// Part of the packed weights that is read from the file map in place.
+    pub(crate) mapped_linear_bytes: u64,
     pub(crate) cache_use: CacheUse,
 }
 
@@ -196,7 +185,8 @@ impl Weights {
     ) -> Result<Self, EngineError> {
         let (head, activations) = (options.head, options.activations);
         let config = checkpoint.config();
-        let mut ledger = Ledger::default();
+        let mut ledger = Memory::default();
+        let mut mapped_linear_bytes = 0;
 
         let mut sources = Vec::new();
         let mut arena_bytes = 0usize;
@@ -205,8 +195,8 @@ impl Weights {
                 let source = checkpoint.linear(layer, linear)?;
                 let in_place = source.packed_i2s().filter(|_| layout == LayoutId::I2S);
                 if let Some((owner, range)) = in_place {
-                    ledger.mapped_linear_bytes += range.len() as u64;
-                    ledger.linear_bytes += range.len() as u64;
+                    mapped_linear_bytes += range.len() as u64;
+                    ledger.add(memory::linear(linear), range.len() as u64);
                     sources.push(Placed::InFile(source, owner, range));
                 } else {
                     let size = matrix_bytes(&source, layout)?;
@@ -220,7 +210,7 @@ impl Weights {
                         })?;
                     let range = arena_bytes..arena_bytes + size;
                     arena_bytes = end;
-                    ledger.linear_bytes += size as u64;
+                    ledger.add(memory::linear(linear), size as u64);
                     sources.push(Placed::InArena(source, range));
                 }
             }
@@ -228,6 +218,11 @@ impl Weights {
         let mut copies = head_copy_bytes(checkpoint, head)?;
         if activations == ActivationType::F32 {
             copies = copies.saturating_add(config.linear_weights());
+        }
+        if options.max_memory_bytes.is_some() {
+            let mut needs = ledger.clone();
+            needs.add("embedding and head", embedding_bytes(checkpoint, head)?);
+            needs.check(options.max_memory_bytes)?;
         }
         crate::error::check_memory("the weights", (arena_bytes as u64).saturating_add(copies))?;
         let (arena, cache_use) = fill_arena(checkpoint, layout, options, &sources, arena_bytes)?;
@@ -305,10 +300,7 @@ impl Weights {
             embedding.release();
             embedding = halves;
         }
-        ledger.embedding_bytes = embedding.bytes().len() as u64;
-        let shared = untied.is_none() && matches!(head, Head::F16(_) | Head::F32(_));
-        ledger.head_bytes = if shared { 0 } else { head.bytes() };
-        ledger.norm_bytes = layers
+        let norms = layers
             .iter()
             .flat_map(|layer: &Layer| {
                 [
@@ -322,15 +314,50 @@ impl Weights {
             .chain([&final_norm])
             .map(|norm| 4 * norm.len() as u64)
             .sum();
+        ledger.add(Role::Norms.name(), norms);
+        ledger.add(Role::Embedding.name(), embedding.bytes().len() as u64);
+        let shared = untied.is_none() && matches!(head, Head::F16(_) | Head::F32(_));
+        ledger.add(Role::Head.name(), if shared { 0 } else { head.bytes() });
         Ok(Self {
             layers,
             embedding,
             head,
             final_norm,
             ledger,
+            mapped_linear_bytes,
             cache_use,
         })
     }
+}
+
+/// Bytes of the embedding and the head once they are loaded.
+fn embedding_bytes(checkpoint: &Checkpoint, head: HeadType) -> Result<u64, EngineError> {
+    let config = checkpoint.config();
+    let (rows, numbers) = (config.vocab, config.vocab.saturating_mul(config.hidden));
+    let of_head = match head {
+        HeadType::F16 => numbers.saturating_mul(2),
+        HeadType::F32 => numbers.saturating_mul(4),
+        HeadType::I8 => numbers.saturating_add(4 * rows),
+        HeadType::Q6K => numbers / 256 * 210,
+        HeadType::Q4_0 => numbers / 32 * 18,
+    };
+    // A generated embedding is not made for this.
+    let (dtype, tied) = if checkpoint.container() == "synthetic" {
+        (FloatType::F16, true)
+    } else {
+        (
+            checkpoint.embedding()?.dtype(),
+            checkpoint.head()?.is_none(),
+        )
+    };
+    let of_embedding = match (tied, head) {
+        (true, HeadType::F16) => 0,
+        (true, HeadType::F32) if dtype == FloatType::F32 => 0,
+        // Beside a smaller head it is kept in halves.
+        (true, HeadType::I8 | HeadType::Q6K | HeadType::Q4_0) => numbers.saturating_mul(2),
+        _ => dtype.row_bytes(numbers).unwrap_or(usize::MAX),
+    };
+    Ok(of_head.saturating_add(of_embedding) as u64)
 }
 
 /// Bytes of what is not read where it lies: the head or the tied embedding in another type, and a generated embedding.

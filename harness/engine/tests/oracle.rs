@@ -382,5 +382,5 @@ fn bytes_are_those_of_the_model() {
     assert_eq!(engine.bytes_per_token(0), linears + head + row + kv);
     assert_eq!(engine.bytes_per_token(9), linears + head + row + 10 * kv);
     let ledger = engine.ledger();
-    assert_eq!((ledger.embedding_bytes, ledger.head_bytes), (head, 0));
+    assert_eq!((ledger.of("embedding"), ledger.of("head")), (head, 0));
 }

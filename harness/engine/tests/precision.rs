@@ -113,7 +113,7 @@ fn bytes_follow_the_types() {
         let engine = load(head, KvType::F16);
         assert_eq!(engine.bytes_per_token(0) - base, bytes, "{head}");
         // The F16 embedding is kept beside a head of another type.
-        assert_eq!(engine.ledger().head_bytes, bytes, "{head}");
+        assert_eq!(engine.ledger().of("head"), bytes, "{head}");
     }
     assert_eq!(f16.kv_bytes(10), 4 * 2 * 2 * 64 * 2 * 10);
     assert_eq!(

@@ -83,7 +83,6 @@ impl Subject<'_> {
     /// A row with the keys of this configuration.
     fn row(&self, facts: &Facts, task: &str, data_sha256: &str) -> EvalRow {
         let engine = self.engine;
-        let ledger = engine.ledger();
         EvalRow {
             config: self.label.clone(),
             kernel: match engine.activations() {
@@ -98,12 +97,7 @@ impl Subject<'_> {
             model_sha256: facts.model_sha256.clone(),
             task: task.to_owned(),
             data_sha256: data_sha256.to_owned(),
-            model_bytes: Some(
-                ledger.linear_bytes
-                    + ledger.embedding_bytes
-                    + ledger.head_bytes
-                    + ledger.norm_bytes,
-            ),
+            model_bytes: Some(engine.ledger().sum()),
             // Without a kernel there is no layout whose bytes would be read.
             token_bytes: (engine.activations() == ActivationType::I8)
                 .then(|| engine.bytes_per_token(facts.window / 2)),

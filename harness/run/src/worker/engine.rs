@@ -81,6 +81,7 @@ fn options(task: &Task, cpu: Cpu) -> Result<EngineOptions, Fault> {
         cpu,
         file: FileOptions::default(),
         cache: None,
+        max_memory_bytes: None,
     })
 }
 
