@@ -36,7 +36,7 @@ fn criterion_and_our_slices_agree_about_kernels() {
     let theirs = read("criterion.csv");
     let ours = read("tritbench.csv");
     let mut logs = BTreeMap::<(String, String), Vec<f64>>::new();
-    let mut order = BTreeMap::<(u64, String), [Vec<(f64, String)>; 2]>::new();
+    let mut places = BTreeMap::<(u64, String), Vec<(f64, f64)>>::new();
     for ((round, group, kernel), rows) in &ours {
         // Criterion's benches multiply alone: without the time of preparing activations.
         let calls: Vec<f64> = rows.iter().map(|row| (row[1] - row[2]) / row[0]).collect();
@@ -46,9 +46,10 @@ fn criterion_and_our_slices_agree_about_kernels() {
             panic!("three columns")
         };
         assert!(lo_ns <= their_ns && their_ns <= hi_ns);
-        let places = order.entry((*round, group.clone())).or_default();
-        places[0].push((our_ns, kernel.clone()));
-        places[1].push((their_ns, kernel.clone()));
+        places
+            .entry((*round, group.clone()))
+            .or_default()
+            .push((our_ns, their_ns));
         logs.entry((group.clone(), kernel.clone()))
             .or_default()
             .push((our_ns / their_ns).ln());
@@ -59,12 +60,17 @@ fn criterion_and_our_slices_agree_about_kernels() {
         let log = median(rounds).unwrap();
         assert!(log.abs() < MOST, "{kernel:?}: {rounds:?}");
     }
-    // Both put the kernels into one order in every round.
-    for (place, sides) in &mut order {
-        let names = sides.each_mut().map(|side| {
-            side.sort_by(|a, b| a.0.total_cmp(&b.0));
-            side.iter().map(|one| one.1.clone()).collect::<Vec<_>>()
-        });
-        assert_eq!(names[0], names[1], "{place:?}");
+    // Kernels that criterion puts a tenth apart are in the same order by ours, in every round.
+    let mut apart = 0;
+    for (place, kernels) in &places {
+        for (ours, theirs) in kernels {
+            for (other_ours, other_theirs) in kernels {
+                if *theirs * 1.1 < *other_theirs {
+                    apart += 1;
+                    assert!(ours < other_ours, "{place:?}: {kernels:?}");
+                }
+            }
+        }
     }
+    assert!(apart >= 20, "{apart}");
 }
