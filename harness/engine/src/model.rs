@@ -85,22 +85,43 @@ impl Engine {
         let team = Team::new(options.threads)?;
         let weights = Arc::new(Weights::load(checkpoint, layout, options)?);
         let tokenizer = Tokenizer::load(&checkpoint.tokenizer()?, &config)?;
-        Ok(Self {
+        Ok(Self::on(
+            config,
+            weights,
+            tokenizer.map(Arc::new),
+            checkpoint.container(),
+            (gemv, gemm),
+            team,
+            options,
+        ))
+    }
+
+    /// An engine on weights that the options agree with.
+    fn on(
+        config: Config,
+        weights: Arc<Weights>,
+        tokenizer: Option<Arc<Tokenizer>>,
+        container: &'static str,
+        (gemv, gemm): Kernels,
+        team: Team,
+        options: &EngineOptions,
+    ) -> Self {
+        Self {
+            config,
             weights,
             team,
             ops: trit_ops::best(options.cpu),
+            layout: gemv.info().accepts[0],
             gemv,
             gemm,
             kv: options.kv,
             activations: options.activations,
             ubatch: options.ubatch,
             max_memory_bytes: options.max_memory_bytes,
-            layout,
             head: options.head.name(),
-            container: checkpoint.container(),
-            tokenizer: tokenizer.map(Arc::new),
-            config,
-        })
+            container,
+            tokenizer,
+        }
     }
 
     /// Another engine of this model with its own team and options, on the weights of this one: nothing is read and packed again.
@@ -117,22 +138,15 @@ impl Engine {
         if !same {
             return Ok(None);
         }
-        Ok(Some(Self {
-            config: self.config.clone(),
-            weights: Arc::clone(&self.weights),
-            team: Team::new(options.threads)?,
-            ops: trit_ops::best(options.cpu),
-            gemv,
-            gemm,
-            kv: options.kv,
-            activations: options.activations,
-            ubatch: options.ubatch,
-            max_memory_bytes: options.max_memory_bytes,
-            layout: self.layout,
-            head: self.head,
-            container: self.container,
-            tokenizer: self.tokenizer.clone(),
-        }))
+        Ok(Some(Self::on(
+            self.config.clone(),
+            Arc::clone(&self.weights),
+            self.tokenizer.clone(),
+            self.container,
+            (gemv, gemm),
+            Team::new(options.threads)?,
+            options,
+        )))
     }
 
     /// The hyper-parameters.

@@ -237,13 +237,9 @@ impl Engines {
         let timeline = self.timeline.get_or_insert_with(Timeline::start);
         timeline.begin(Phase::Load);
         let start = MonotonicClock.now_ns();
-        let engine = beside(of_model.values(), task, cpu);
-        let fresh = matches!(engine, Ok(None));
-        let engine = match engine {
-            Ok(None) => load(task, cpu),
-            Ok(Some(engine)) => Ok(engine),
-            Err(fault) => Err(fault),
-        };
+        let shared = beside(of_model.values(), task, cpu);
+        let fresh = matches!(shared, Ok(None));
+        let engine = shared.and_then(|engine| engine.map_or_else(|| load(task, cpu), Ok));
         let load_ns = MonotonicClock.now_ns() - start;
         timeline.end();
         let engine: &'static Engine = Box::leak(Box::new(engine?));

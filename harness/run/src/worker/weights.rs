@@ -123,15 +123,11 @@ fn pack_ternary(task: &Task, layout: LayoutId) -> Result<Vec<Packed>, Fault> {
         .ok_or_else(too_large)?;
     let mut buffer = HugeBuf::zeroed(total).map_err(Fault::over_limit)?;
     let (first, rest) = buffer.bytes_mut()[offset..].split_at_mut(stride * slots.min(INPUT_SETS));
-    first
-        .par_chunks_exact_mut(stride)
-        .enumerate()
-        .try_for_each(|(set, out)| {
-            let codes = inputs::codes(task.seed, set, rows, k);
-            let codes = Codes::new(&codes, rows, k).map_err(Fault::failed)?;
-            Packed::pack_into(codes, layout, &mut out[..matrix_bytes]);
-            Ok::<(), Fault>(())
-        })?;
+    for (set, out) in first.chunks_exact_mut(stride).enumerate() {
+        let codes = inputs::codes(task.seed, set, rows, k);
+        let codes = Codes::new(&codes, rows, k).map_err(Fault::failed)?;
+        Packed::pack_into(codes, layout, &mut out[..matrix_bytes]);
+    }
     rest.par_chunks_exact_mut(stride)
         .enumerate()
         .for_each(|(at, out)| {
