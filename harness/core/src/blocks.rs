@@ -63,14 +63,18 @@ pub struct PairedBlock {
     pub discard: Option<Discard>,
 }
 
+/// `ln xᵢ − ln yⱼ` of two times each; `None` when one of them is no time.
+pub fn log_ratios(x_ns: [f64; 2], y_ns: [f64; 2]) -> Option<[f64; 4]> {
+    let ratios = [0, 1, 2, 3].map(|at: usize| x_ns[at / 2].ln() - y_ns[at % 2].ln());
+    let finite = ratios.iter().all(|ratio| ratio.is_finite());
+    finite.then_some(ratios)
+}
+
 impl PairedBlock {
     /// `ln Bᵢ − ln Aⱼ` of each slice of the head (B) and each of the base (A): above zero when the head is slower. `None` when the
     /// block does not count, or a slice took no time by the clock.
     pub fn ratios(&self) -> Option<[f64; 4]> {
-        let ratio = |at: usize| self.head_ns[at / 2].ln() - self.base_ns[at % 2].ln();
-        let ratios = [0, 1, 2, 3].map(ratio);
-        let counts = self.discard.is_none() && ratios.iter().all(|ratio| ratio.is_finite());
-        counts.then_some(ratios)
+        log_ratios(self.head_ns, self.base_ns).filter(|_| self.discard.is_none())
     }
 }
 

@@ -23,7 +23,7 @@ mod suite;
 mod suites;
 mod task;
 
-pub use blocks::{Discard, MEAN, PairedBlock, paired_blocks};
+pub use blocks::{Discard, MEAN, PairedBlock, log_ratios, paired_blocks};
 pub use claims::{
     ArithmeticShape, ArithmeticWeight, Claim, Published, Quantity, Source, embedded_claims,
     parse_claims,

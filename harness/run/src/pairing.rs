@@ -5,7 +5,7 @@
 //! a coin turns half of the blocks into B A A B, so that no side has a favourite slot. All ratios of the project come
 //! from these blocks, whatever the two subjects are: kernels, a kernel and its probe, or two builds.
 
-use trit_core::{Rng, Side};
+use trit_core::{Rng, Side, log_ratios};
 use trit_stats::judge::Ratios;
 
 use crate::protocol::Sample;
@@ -44,20 +44,13 @@ impl Block {
     /// `ln Aᵢ − ln Bⱼ` of the times of one call, for each slice of A and each of B: above zero when A is slower.
     /// `None` when a slice took no time by the clock.
     pub fn ratios(&self) -> Option<Ratios> {
-        let [mut a, mut b] = [[0.0f64; 2]; 2];
-        let (mut next_a, mut next_b) = (a.iter_mut(), b.iter_mut());
-        for (side, sample) in &self.samples {
-            if sample.time_ns == 0 || sample.iterations == 0 {
-                return None;
-            }
-            let next = match side {
-                Side::A => next_a.next(),
-                Side::B => next_b.next(),
-                Side::Alone => None,
-            };
-            *next? = (sample.time_ns as f64 / sample.iterations as f64).ln();
-        }
-        Some([0, 1, 2, 3].map(|at| a[at / 2] - b[at % 2]))
+        let times = |wanted: Side| -> Option<[f64; 2]> {
+            let of_side = self.samples.iter().filter(|(side, _)| *side == wanted);
+            let mut calls =
+                of_side.map(|(_, sample)| sample.time_ns as f64 / sample.iterations as f64);
+            Some([calls.next()?, calls.next()?])
+        };
+        log_ratios(times(Side::A)?, times(Side::B)?)
     }
 }
 
