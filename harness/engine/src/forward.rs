@@ -37,7 +37,7 @@ struct Scratch {
     /// One row of a tile as floats, where it is added to something.
     row: Vec<f32>,
     scores: Vec<f32>,
-    normed: Vec<f32>,
+    normed: AlignedBuf,
     /// How long the thread worked in regions that were timed, until it was asked.
     worked_ns: u64,
 }
@@ -66,19 +66,24 @@ struct Inputs {
     floats: Vec<f32>,
 }
 
+/// Room for `len` floats that starts at a cache line, so that no load of a whole vector crosses one.
+fn floats(len: usize) -> AlignedBuf {
+    AlignedBuf::zeroed(len * size_of::<f32>())
+}
+
 /// The buffers of a chunk of up to `tokens` tokens, and of the logits of up to `heads` of them.
 pub(crate) struct Buffers {
     /// The residual stream.
-    x: Vec<f32>,
+    x: AlignedBuf,
     inputs: Inputs,
     /// Queries, keys and values of a token, side by side.
-    qkv: Vec<f32>,
+    qkv: AlignedBuf,
     /// What attention returns.
-    attended: Vec<f32>,
+    attended: AlignedBuf,
     /// The last norm, before the head: a row for each sequence.
-    normed: Vec<f32>,
+    normed: AlignedBuf,
     /// Gate and up of a token, side by side.
-    ffn: Vec<f32>,
+    ffn: AlignedBuf,
     scratch: Vec<Scratch>,
 }
 
@@ -123,11 +128,11 @@ impl Buffers {
             tile: Vec::new(),
             row: Vec::new(),
             scores: vec![0.0; positions * (config.heads / config.kv_heads)],
-            normed: vec![0.0; widest],
+            normed: floats(widest),
             worked_ns: 0,
         };
         Self {
-            x: vec![0.0; tokens * config.hidden],
+            x: floats(tokens * config.hidden),
             inputs: Inputs {
                 quantized: vec![0; tokens * widest],
                 scales: vec![0.0; tokens],
@@ -137,10 +142,10 @@ impl Buffers {
                     ActivationType::F32 => vec![0.0; tokens * widest],
                 },
             },
-            qkv: vec![0.0; tokens * qkv_width(config)],
-            attended: vec![0.0; tokens * config.heads * config.head_dim],
-            normed: vec![0.0; heads * config.hidden],
-            ffn: vec![0.0; tokens * 2 * config.ffn],
+            qkv: floats(tokens * qkv_width(config)),
+            attended: floats(tokens * config.heads * config.head_dim),
+            normed: floats(heads * config.hidden),
+            ffn: floats(tokens * 2 * config.ffn),
             scratch: std::iter::repeat_with(scratch)
                 .take(engine.team.threads())
                 .collect(),
@@ -163,8 +168,8 @@ impl Buffers {
         let (config, weights, ops) = (&engine.config, &engine.weights, engine.ops);
         let hidden = config.hidden;
         let count = tokens.len();
-        let normed = &mut self.normed[..count * hidden];
-        let x = &self.x[tokens.start * hidden..tokens.end * hidden];
+        let normed = &mut self.normed.as_mut_slice::<f32>()[..count * hidden];
+        let x = &self.x.as_slice::<f32>()[tokens.start * hidden..tokens.end * hidden];
         let rows = x.chunks_exact(hidden).zip(normed.chunks_exact_mut(hidden));
         for (x, normed) in rows {
             ops.rms_norm(x, &weights.final_norm, config.rms_eps, normed);
@@ -175,18 +180,19 @@ impl Buffers {
         engine.team.run_parts(&mut parts, |_, (out, scratch)| {
             let start = begun(timed);
             let mine = out.range();
-            // A piece of the head is read from memory for the first token, and from the cache for the others.
-            let piece = if count == 1 {
-                mine.len().max(1)
+            if count == 1 {
+                weights.head.dot(ops, mine, normed, out.row_mut(0));
             } else {
-                HEAD_ROWS
-            };
-            for first in mine.clone().step_by(piece) {
-                let rows = first..(first + piece).min(mine.end);
-                let at = first - mine.start;
-                for (token, normed) in normed.chunks_exact(hidden).enumerate() {
-                    let out = &mut out.row_mut(token)[at..at + rows.len()];
-                    weights.head.dot(ops, rows.clone(), normed, out);
+                // A piece of the head is read from memory for the first tokens, and from the cache for the others.
+                for first in mine.clone().step_by(HEAD_ROWS) {
+                    let rows = first..(first + HEAD_ROWS).min(mine.end);
+                    let (at, len) = (first - mine.start, rows.len());
+                    scratch.row.resize(count * len, 0.0);
+                    let sums = &mut scratch.row[..];
+                    weights.head.dot_all(ops, rows, hidden, normed, sums);
+                    for (token, sums) in sums.chunks_exact(len).enumerate() {
+                        out.row_mut(token)[at..at + len].copy_from_slice(sums);
+                    }
                 }
             }
             scratch.worked_since(start);
@@ -274,7 +280,7 @@ impl Input<'_> {
                 .chunks_exact_mut(width)
                 .zip(part.quantized.chunks_exact_mut(k));
             for (token, ((x, quantized), scale)) in rows.zip(&mut *part.scales).enumerate() {
-                let normed = &mut part.scratch.normed[..k];
+                let normed = &mut part.scratch.normed.as_mut_slice()[..k];
                 let input: &[f32] = match before {
                     Before::Nothing => x,
                     Before::Norm(weight) => {
@@ -473,10 +479,10 @@ impl Batch<'_> {
             ffn: wide,
             scratch,
         } = &mut self.buffers;
-        let x = &mut x[..count * hidden];
-        let qkv = &mut qkv[..count * qkv_width(config)];
-        let attended = &mut attended[..count * heads_width];
-        let wide = &mut wide[..count * 2 * ffn];
+        let x = &mut x.as_mut_slice()[..count * hidden];
+        let qkv = &mut qkv.as_mut_slice()[..count * qkv_width(config)];
+        let attended = &mut attended.as_mut_slice()[..count * heads_width];
+        let wide = &mut wide.as_mut_slice()[..count * 2 * ffn];
 
         let threads = engine.team.threads();
         let laps = &mut self.laps;
@@ -648,6 +654,10 @@ fn attend(
             .collect();
         for (piece, out) in out.chunks_exact_mut(group).enumerate() {
             dealt[piece % threads].push((piece, out));
+        }
+        for pieces in &mut dealt {
+            // Head by head, so that the keys and values of one stay in the cache for all tokens.
+            pieces.sort_by_key(|(piece, _)| piece % kv_heads);
         }
         parts.extend(dealt.into_iter().map(Pieces::Dealt).zip(scratch));
     }

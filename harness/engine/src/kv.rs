@@ -1,6 +1,7 @@
 //! The key and value cache, laid out `[layer][key or value][head][position][feature]`.
 
 use half::f16;
+use trit_kernel::AlignedBuf;
 use trit_measure::{Team, share};
 use trit_ops::Floats;
 
@@ -9,10 +10,10 @@ use crate::options::KvType;
 
 /// The numbers, in one of three types.
 enum Numbers {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
+    F16(AlignedBuf),
+    F32(AlignedBuf),
     /// Codes, and the scale of each position: `[layer][key or value][head][position]`.
-    I8(Vec<i8>, Vec<f32>),
+    I8(AlignedBuf, Vec<f32>),
 }
 
 /// Keys and values of every layer.
@@ -24,7 +25,7 @@ pub(crate) struct KvCache {
 }
 
 impl KvCache {
-    /// A cache for `positions` tokens. The pages of a zeroed vector are given by the system when they are first written.
+    /// A cache for `positions` tokens. The system gives its pages when they are first written.
     pub(crate) fn new(
         kv: KvType,
         layers: usize,
@@ -34,9 +35,9 @@ impl KvCache {
     ) -> Self {
         let len = 2 * layers * heads * dim * positions;
         let numbers = match kv {
-            KvType::F16 => Numbers::F16(vec![f16::ZERO; len]),
-            KvType::F32 => Numbers::F32(vec![0.0; len]),
-            KvType::I8 => Numbers::I8(vec![0; len], vec![0.0; len / dim]),
+            KvType::F16 => Numbers::F16(AlignedBuf::zeroed(len * size_of::<f16>())),
+            KvType::F32 => Numbers::F32(AlignedBuf::zeroed(len * size_of::<f32>())),
+            KvType::I8 => Numbers::I8(AlignedBuf::zeroed(len), vec![0.0; len / dim]),
         };
         Self {
             numbers,
@@ -67,7 +68,7 @@ impl KvCache {
                 };
                 store(
                     &engine.team,
-                    &mut numbers[range],
+                    &mut numbers.as_mut_slice()[range],
                     &mut [],
                     place,
                     new,
@@ -81,7 +82,7 @@ impl KvCache {
                 };
                 store(
                     &engine.team,
-                    &mut numbers[range],
+                    &mut numbers.as_mut_slice()[range],
                     &mut [],
                     place,
                     new,
@@ -92,7 +93,8 @@ impl KvCache {
                 let scales = &mut scales[range.start / self.dim..range.end / self.dim];
                 // The quantizer's scale is what numbers are multiplied with; codes are multiplied with its inverse.
                 let convert = |row: &[f32], out: &mut [i8]| 1.0 / ops.quantize(row, out);
-                store(&engine.team, &mut codes[range], scales, place, new, convert);
+                let codes = &mut codes.as_mut_slice()[range];
+                store(&engine.team, codes, scales, place, new, convert);
             }
         }
     }
@@ -108,11 +110,11 @@ impl KvCache {
         let at = self.start(layer, values, head);
         let range = at..at + positions * self.dim;
         match &self.numbers {
-            Numbers::F16(numbers) => Floats::F16(&numbers[range]),
-            Numbers::F32(numbers) => Floats::F32(&numbers[range]),
+            Numbers::F16(numbers) => Floats::F16(&numbers.as_slice()[range]),
+            Numbers::F32(numbers) => Floats::F32(&numbers.as_slice()[range]),
             Numbers::I8(codes, scales) => {
                 let scales = &scales[range.start / self.dim..range.end / self.dim];
-                Floats::I8(&codes[range], scales)
+                Floats::I8(&codes.as_slice()[range], scales)
             }
         }
     }

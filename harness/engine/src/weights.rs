@@ -134,6 +134,33 @@ impl Head {
         ops.rows_dot(floats, x, out);
     }
 
+    /// The products of the rows `rows` with the inputs `xs` of `k` numbers each; the outputs of an input stand together.
+    pub(crate) fn dot_all(
+        &self,
+        ops: &dyn Ops,
+        rows: Range<usize>,
+        k: usize,
+        xs: &[f32],
+        out: &mut [f32],
+    ) {
+        let range = rows.start * k..rows.end * k;
+        let floats = match self {
+            Self::F16(matrix) => Floats::F16(matrix.f16().map_or::<&[f16], _>(&[], |m| &m[range])),
+            Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
+            Self::Decoded(floats) => Floats::F32(&floats[range]),
+            Self::I8(codes, scales) => Floats::I8(&codes[range], &scales[rows.clone()]),
+            // Blocks are decoded anew for each input: they are in a cache.
+            Self::Q4_0(_) | Self::Q6K(_) => {
+                let inputs = xs.chunks_exact(k).zip(out.chunks_exact_mut(rows.len()));
+                for (x, out) in inputs {
+                    self.dot(ops, rows.clone(), x, out);
+                }
+                return;
+            }
+        };
+        ops.rows_dot_all(floats, rows.len(), xs, out);
+    }
+
     /// Bytes of the head as it is read for each token.
     pub(crate) fn bytes(&self) -> u64 {
         match self {

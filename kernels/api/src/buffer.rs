@@ -1,36 +1,37 @@
 //! Byte buffers whose start is 64-byte aligned: one cache line, one AVX-512 register.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 
-/// One cache line.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// An owned, zero-initialised byte buffer that starts on a 64-byte boundary.
 ///
-/// Its length is what was asked for; the allocation is rounded up to whole lines.
-#[derive(Clone, Default)]
+/// Its length is what was asked for; the allocation has room for whole lines, and for the boundary to be inside of it: the system
+/// gives the zeroed pages of a long buffer when they are first written, but only where no alignment is asked of the allocator.
+#[derive(Default)]
 pub struct AlignedBuf {
-    lines: Vec<Line>,
+    bytes: Vec<u8>,
+    start: usize,
     len: usize,
 }
 
 impl AlignedBuf {
-    /// A buffer of `len` zero bytes.
+    /// A buffer of `len` zero bytes. The system gives the pages of a long one when they are first written.
     pub fn zeroed(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0; 64]); len.div_ceil(64)],
-            len,
-        }
+        let bytes = vec![0; len.next_multiple_of(LINE) + LINE - 1];
+        let start = bytes.as_ptr().addr().wrapping_neg() % LINE;
+        Self { bytes, start, len }
     }
 
     /// Makes the buffer at least `len` bytes long (new bytes are zero) and sets its length to `len`.
     /// Does not allocate when the capacity is already there.
     pub fn resize(&mut self, len: usize) {
-        let lines = len.div_ceil(64);
-        if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0; 64]));
+        let old = &self.bytes[self.start..];
+        if len > old.len() / LINE * LINE {
+            let mut grown = Self::zeroed(len);
+            grown.bytes[grown.start..][..old.len()].copy_from_slice(old);
+            *self = grown;
         }
         self.len = len;
     }
@@ -47,24 +48,38 @@ impl AlignedBuf {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &self.bytes[self.start..][..self.len]
     }
 
     /// The bytes, to write.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut self.bytes[self.start..][..self.len]
     }
 
     /// The buffer as numbers of type `T`; a torn last element is left out.
     pub fn as_slice<T: Pod>(&self) -> &[T] {
+        if self.is_empty() {
+            return &[];
+        }
         let whole = self.len / size_of::<T>() * size_of::<T>();
         bytemuck::cast_slice(&self.bytes()[..whole])
     }
 
     /// The buffer as numbers of type `T`, to write; a torn last element is left out.
     pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
+        if self.is_empty() {
+            return &mut [];
+        }
         let whole = self.len / size_of::<T>() * size_of::<T>();
         bytemuck::cast_slice_mut(&mut self.bytes_mut()[..whole])
+    }
+}
+
+impl Clone for AlignedBuf {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.bytes_mut().copy_from_slice(self.bytes());
+        copy
     }
 }
 

@@ -9,6 +9,9 @@ use crate::lanes::softmax;
 use crate::simd::{Element, LANES, Simd};
 use crate::{Attention, Floats};
 
+/// How far ahead of its reads the cache is asked for: a long one comes from memory.
+const AHEAD: usize = 8192;
+
 #[inline(always)]
 pub(crate) fn attention<S: Simd>(s: S, call: Attention<'_>, scores: &mut [f32], out: &mut [f32]) {
     let dim = call.dim;
@@ -144,6 +147,7 @@ fn score_block<S: Simd, E: Element, const H: usize, const P: usize>(
     for i in 0..dim / LANES {
         let mut key = [s.splat(0.0); P];
         for p in 0..P {
+            s.prefetch(keys[p].0[i].as_ptr().cast::<u8>().wrapping_add(AHEAD));
             key[p] = E::load(s, &keys[p].0[i]);
         }
         for h in 0..H {
@@ -250,6 +254,7 @@ fn weigh_block<S: Simd, E: Element, const H: usize, const C: usize>(
         let row: &[[E; LANES]; C] = row.try_into().expect("C vectors");
         let mut value = [s.splat(0.0); C];
         for c in 0..C {
+            s.prefetch(row[c].as_ptr().cast::<u8>().wrapping_add(AHEAD));
             value[c] = E::load(s, &row[c]);
         }
         for h in 0..H {

@@ -21,6 +21,7 @@
 mod attend;
 mod blocks;
 mod lanes;
+mod many;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod probe;
@@ -140,6 +141,10 @@ pub trait Ops: Send + Sync {
     /// codes, and is multiplied with the scale of the row.
     fn rows_dot(&self, weights: Floats<'_>, x: &[f32], out: &mut [f32]);
 
+    /// [`Self::rows_dot`] for `out.len() / rows` inputs of `k` numbers, one behind the other in `xs` as their outputs are in `out`: equal
+    /// to the bit to a call for each, and weights are read and converted once for several of them.
+    fn rows_dot_all(&self, weights: Floats<'_>, rows: usize, xs: &[f32], out: &mut [f32]);
+
     /// [`Self::rows_dot`] of rows in blocks: equal to the bit to that of the numbers they stand for.
     fn rows_dot_blocks(&self, weights: Blocks<'_>, x: &[f32], out: &mut [f32]);
 
@@ -170,6 +175,7 @@ macro_rules! implement {
                 fn attention(call: Attention<'_>, scores: &mut [f32], out: &mut [f32]) -> () = attend::attention;
                 fn softmax(x: &mut [f32]) -> () = lanes::softmax;
                 fn rows_dot(weights: Floats<'_>, x: &[f32], out: &mut [f32]) -> () = lanes::rows_dot;
+                fn rows_dot_all(weights: Floats<'_>, rows: usize, xs: &[f32], out: &mut [f32]) -> () = many::rows_dot_all;
                 fn rows_dot_blocks(weights: Blocks<'_>, x: &[f32], out: &mut [f32]) -> () = blocks::rows_dot;
                 fn to_f16(x: &[f32], out: &mut [f16]) -> () = lanes::to_f16;
             }

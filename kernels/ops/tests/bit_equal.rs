@@ -344,6 +344,50 @@ fn rows_dot() {
     });
 }
 
+#[test]
+fn rows_dot_all() {
+    each(|ops, k, kind, rng, what| {
+        let counts: &[(usize, usize)] = if k < 40 {
+            &[(0, 3), (1, 1), (2, 3), (4, 4), (7, 2), (9, 5), (13, 0)]
+        } else {
+            &[(6, 7)]
+        };
+        for (rows, tokens) in counts.iter().copied() {
+            let (w, xs) = (kind.vec(rows * k, rng), kind.vec(tokens * k, rng));
+            let want = |w: &[f32]| -> Vec<f32> {
+                let of = |token: usize, row: usize| {
+                    dot(&w[row * k..(row + 1) * k], &xs[token * k..(token + 1) * k])
+                };
+                (0..tokens)
+                    .flat_map(|token| (0..rows).map(move |row| (token, row)))
+                    .map(|(token, row)| of(token, row))
+                    .collect()
+            };
+            let mut out = vec![f32::NAN; rows * tokens];
+            if rows > 0 {
+                ops.rows_dot_all(Floats::F32(&w), rows, &xs, &mut out);
+                assert_all_same(&out, &want(&w), &format!("f32 {what} {rows} x {tokens}"));
+                let w: Vec<f16> = w.into_iter().map(f16::from_f32_const).collect();
+                out.fill(f32::NAN);
+                ops.rows_dot_all(Floats::F16(&w), rows, &xs, &mut out);
+                let w: Vec<f32> = w.into_iter().map(f16::to_f32_const).collect();
+                assert_all_same(&out, &want(&w), &format!("f16 {what} {rows} x {tokens}"));
+                let codes: Vec<i8> = (0..rows * k).map(|_| (rng.next() >> 56) as i8).collect();
+                let scales: Vec<f32> = (0..rows).map(|_| rng.unit()).collect();
+                let mut each = vec![f32::NAN; rows * tokens];
+                let inputs = xs.chunks_exact(k.max(1)).zip(each.chunks_exact_mut(rows));
+                for (x, out) in inputs.filter(|_| k > 0) {
+                    ops.rows_dot(Floats::I8(&codes, &scales), x, out);
+                }
+                if k > 0 {
+                    ops.rows_dot_all(Floats::I8(&codes, &scales), rows, &xs, &mut out);
+                    assert_all_same(&out, &each, &format!("i8 {what} {rows} x {tokens}"));
+                }
+            }
+        }
+    });
+}
+
 fn attention_reference(
     q: &[f32],
     keys: &[f32],
