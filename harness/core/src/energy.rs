@@ -142,9 +142,22 @@ pub(crate) struct RunText {
     /// The largest resident set of a worker, in 10^6 bytes.
     #[serde(default)]
     max_rss_mb: Option<u64>,
+    /// Visits of a cell of a whole model or program.
+    #[serde(default)]
+    rounds: Option<u64>,
 }
 
 impl RunText {
+    /// Visits, where the suite names them.
+    pub(crate) fn rounds(&self) -> Result<Option<u64>, String> {
+        match self.rounds {
+            Some(rounds) if !(1..=MAX_ROUNDS).contains(&rounds) => {
+                Err(format!("{rounds} is not in 1..={MAX_ROUNDS}"))
+            }
+            rounds => Ok(rounds),
+        }
+    }
+
     /// The same in bytes.
     pub(crate) fn max_rss_bytes(&self) -> Result<Option<u64>, String> {
         match self.max_rss_mb {
@@ -158,6 +171,8 @@ impl RunText {
 
 /// Largest limit of memory that a suite may name: 100 TB.
 const MAX_RSS_MB: u64 = 100_000_000;
+/// Most visits that a suite may ask for.
+const MAX_ROUNDS: u64 = 1000;
 
 /// The section `[energy]` of a suite.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

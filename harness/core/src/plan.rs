@@ -89,6 +89,9 @@ pub struct Plan {
     /// The largest resident set that a worker, or a program, may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rss_bytes: Option<u64>,
+    /// Visits of each cell of a whole model or program, where the suite says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<u64>,
     /// The cells, in the order of the suite; each id once.
     pub cells: Vec<PlannedCell>,
     /// The pairs, in the order of the suite.

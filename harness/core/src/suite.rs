@@ -399,6 +399,8 @@ pub struct Suite {
     pub energy: EnergySettings,
     /// The largest resident set of a worker.
     pub max_rss_bytes: Option<u64>,
+    /// Visits of each cell of a whole model or program, whatever the budget is.
+    pub rounds: Option<u64>,
     /// Cells of single kernel calls.
     pub micro: Vec<Micro>,
     /// Cells of whole models.
@@ -431,6 +433,10 @@ impl Suite {
             .run
             .max_rss_bytes()
             .map_err(|message| value_error(file, "run.max_rss_mb", message))?;
+        let rounds = raw
+            .run
+            .rounds()
+            .map_err(|message| value_error(file, "run.rounds", message))?;
         let suite = Self {
             name: raw.suite.name,
             description: raw.suite.description,
@@ -438,6 +444,7 @@ impl Suite {
             budget,
             energy,
             max_rss_bytes,
+            rounds,
             micro: raw.micro,
             generate: raw.generate,
             pair: raw.pair,

@@ -34,16 +34,21 @@ pub(crate) fn divide(plan: &mut Plan) {
         }
     }
     round[1] = plan.pairs.iter().map(|pair| pair.visit_ns).sum();
-    let least: u64 = (0..3).map(|kind| FEWEST[kind] * round[kind]).sum();
+    let mut fewest = FEWEST;
+    fewest[2] = plan.rounds.unwrap_or(fewest[2]);
+    let least: u64 = (0..3).map(|kind| fewest[kind] * round[kind]).sum();
     let left = plan.budget_ns.saturating_sub(setup + least) as f64;
     let shares: f64 = (0..3)
-        .filter(|kind| round[*kind] > 0)
+        .filter(|kind| round[*kind] > 0 && (*kind != 2 || plan.rounds.is_none()))
         .map(|kind| SHARES[kind])
         .sum();
     let visits: Vec<u64> = (0..3)
         .map(|kind| {
             if round[kind] == 0 {
                 return 0;
+            }
+            if let (2, Some(rounds)) = (kind, plan.rounds) {
+                return rounds;
             }
             let more = left * SHARES[kind] / shares / round[kind] as f64;
             (FEWEST[kind] + more as u64).min(MOST[kind])

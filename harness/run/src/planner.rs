@@ -675,6 +675,7 @@ pub fn plan(suite: &Suite, context: &PlanContext) -> Result<Plan, PlanError> {
         cold_bytes,
         memory_limit_bytes: limit,
         max_rss_bytes: suite.max_rss_bytes,
+        rounds: suite.rounds,
         cells: builder.cells,
         pairs: builder.pairs,
         ..Plan::default()

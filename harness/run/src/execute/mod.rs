@@ -288,14 +288,18 @@ fn items(
         .filter(|planned| !master.is_final(&planned.cell.cell))
         .map(|planned| {
             let visits = earlier.visits.get(&planned.cell.cell).copied().unwrap_or(0);
+            let whole = matches!(planned.station, Station::Engine | Station::Program);
+            let rounds = plan.rounds.filter(|_| whole);
             Visited {
                 item: Item::Cell(planned.cell.cell.clone()),
-                limit_ns: share(planned.budget_ns),
+                // As many rounds as the suite asks for, not as many as the time holds.
+                limit_ns: rounds.map_or(share(planned.budget_ns), |_| 0),
                 spent_ns: visits.saturating_mul(planned.visit_ns),
                 visits,
-                fewest: match planned.station {
-                    Station::Engine | Station::Program => FEWEST_ENGINE,
-                    Station::Kernel | Station::Pair => FEWEST_CELL,
+                fewest: match rounds {
+                    Some(rounds) => rounds,
+                    None if whole => FEWEST_ENGINE,
+                    None => FEWEST_CELL,
                 },
                 done: false,
             }
