@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::suite::{Fault, all_threads, check_counts, check_filled, gen_tokens, prompt_tokens};
-use crate::{ThreadCount, Workload};
+use crate::{Generate, ThreadCount, Workload};
 
 /// How a program says what it did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgramOutput {
-    /// One JSON object a line, as `llama-bench -o jsonl` writes it: `n_prompt`, `n_gen` and `samples_ns` count.
+    /// JSON objects, one a line or all in one list, as `llama-bench -o jsonl` and `-o json` write them: `n_prompt`, `n_gen` and
+    /// `samples_ns` count.
     #[default]
     LlamaBench,
     /// Lines of `<nanoseconds>,<tokens>`; others are ignored.
@@ -30,6 +31,12 @@ pub struct ProgramCheck {
     /// How many characters of the two texts have to be the same from the start, at least.
     #[serde(default = "same_chars")]
     pub same_chars: u64,
+    /// A file that stands for the timed one: where weights are random, types that lose something change every word.
+    #[serde(default)]
+    pub model: String,
+    /// The model of ours that holds the weights of that file.
+    #[serde(default)]
+    pub same_as: String,
 }
 
 /// Cells of a program that is not ours.
@@ -50,6 +57,9 @@ pub struct Program {
     /// Models of ours that hold the same weights, one for each of `models`: the cells stand beside those of these.
     #[serde(default)]
     pub same_as: Vec<String>,
+    /// Type of the output head in the files, where it is known: one of [`Generate::HEADS`].
+    #[serde(default)]
+    pub head: String,
     /// Thread counts.
     #[serde(default = "all_threads")]
     pub threads: Vec<ThreadCount>,
@@ -75,6 +85,8 @@ pub struct ProgramTask {
     pub command: Vec<String>,
     /// The file that it reads.
     pub model: String,
+    /// The model of ours that its check is held against; empty: the file that it reads.
+    pub like: String,
     /// What it prints.
     pub output: ProgramOutput,
     /// Whether prompts are timed; otherwise generated tokens are.
@@ -138,17 +150,57 @@ impl Program {
             );
             return Err(("same_as", message));
         }
+        let heads = Generate::HEADS;
+        if !self.head.is_empty() && !heads.contains(&self.head.as_str()) {
+            let message = format!("`{}` is not one of {}", self.head, heads.join(" "));
+            return Err(("head", message));
+        }
         if let Some(check) = &self.check {
             check_command("check.command", &check.command)?;
             check_counts("check.tokens", &[check.tokens])?;
             check_counts("check.same_chars", &[check.same_chars])?;
+            if check.model.starts_with("synth:") {
+                return Err((
+                    "check.model",
+                    "other programs read files only; hint: `tritbench model convert` writes one"
+                        .into(),
+                ));
+            }
+            if check.model.is_empty() && !check.same_as.is_empty() {
+                return Err((
+                    "check.same_as",
+                    "belongs to a check.model; hint: `same_as` of the program names ours for its own file".into(),
+                ));
+            }
         }
         Ok(())
     }
 
+    /// What the column `answer` says: whether there is a check, and of what when it is not of the timed file.
+    pub fn answer(&self) -> String {
+        match &self.check {
+            None => "unchecked".to_owned(),
+            Some(check) if check.model.is_empty() => "checked".to_owned(),
+            Some(check) => format!("checked on {}", check.model),
+        }
+    }
+
     /// The commands for one model and thread count.
     pub fn task(&self, model: &str, threads: usize) -> ProgramTask {
-        let filled = |command: &[String], gen_tokens: u64, prompt: &str| {
+        let position = self.models.iter().position(|known| known == model);
+        let same_as = position.and_then(|at| self.same_as.get(at));
+        // Weights that are made in memory have no vocabulary that a text could be spelled with.
+        let same_as = same_as.filter(|name| !name.starts_with("synth:"));
+        let stand_in = self
+            .check
+            .as_ref()
+            .map(|check| (&check.model, &check.same_as));
+        let like = match stand_in.filter(|(model, _)| !model.is_empty()) {
+            Some((model, same_as)) if same_as.is_empty() => model.clone(),
+            Some((_, same_as)) => same_as.clone(),
+            None => same_as.cloned().unwrap_or_default(),
+        };
+        let filled = |command: &[String], model: &str, gen_tokens: u64, prompt: &str| {
             let values = [
                 model.to_owned(),
                 threads.to_string(),
@@ -160,12 +212,22 @@ impl Program {
             command.iter().map(|word| fill(word, &values)).collect()
         };
         let check = self.check.as_ref().map(|check| ProgramCheck {
-            command: filled(&check.command, check.tokens, &check.prompt),
+            command: filled(
+                &check.command,
+                if check.model.is_empty() {
+                    model
+                } else {
+                    &check.model
+                },
+                check.tokens,
+                &check.prompt,
+            ),
             ..check.clone()
         });
         ProgramTask {
             model: model.to_owned(),
-            command: filled(&self.command, self.gen_tokens, ""),
+            like,
+            command: filled(&self.command, model, self.gen_tokens, ""),
             output: self.output,
             prefill: self.workload == Workload::Prefill,
             check,
@@ -219,6 +281,37 @@ mod tests {
         let (key, message) = check("[\"c\"]").unwrap_err();
         assert_eq!(key, "same_as");
         assert!(message.contains("1 names for 2 models"), "{message}");
+    }
+
+    #[test]
+    fn another_model_can_stand_for_the_timed_one_in_the_check() {
+        let program = |check: &str| {
+            let text = format!(
+                "name = \"p\"\nworkload = \"decode\"\ncommand = [\"p\", \"{{model}}\"]\nmodels = [\"a\", \"b\"]\nsame_as = [\"synth:x\", \"ours\"]\n[check]\ncommand = [\"q\", \"{{model}}\"]\nprompt = \"\"\n{check}"
+            );
+            toml::from_str::<Program>(&text).unwrap()
+        };
+        let told = |check: &str, model: &str| {
+            let program = program(check);
+            let task = program.task(model, 1);
+            (
+                program.answer(),
+                task.check.unwrap().command[1].clone(),
+                task.like,
+            )
+        };
+        let want = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(told("", "b"), want("checked", "b", "ours"));
+        // Nothing in memory has a vocabulary: the file itself is read.
+        assert_eq!(told("", "a"), want("checked", "a", ""));
+        assert_eq!(told("model = \"c\"", "b"), want("checked on c", "c", "c"));
+        assert_eq!(
+            told("model = \"c\"\nsame_as = \"builtin:s\"", "b"),
+            want("checked on c", "c", "builtin:s")
+        );
+        let refused = |check: &str| program(check).check().unwrap_err().0;
+        assert_eq!(refused("model = \"synth:x\""), "check.model");
+        assert_eq!(refused("same_as = \"c\""), "check.same_as");
     }
 
     #[test]

@@ -178,7 +178,7 @@ row! {
         linear_weights: Option<u64> = later "Weights of the ternary linears of a model, head and embedding not counted; empty for single kernels.",
         attention_width: Option<u64> = later "Layers times query heads times their width; empty for single kernels.",
         projected_from: String = later "Of a projected cell: the two cells whose times it continues, separated by a space.",
-        answer: String = later "Of a program: `checked` when what it says was compared with ours, `unchecked` when it was not; empty for our own subjects, which always are.",
+        answer: String = later "Of a program: `checked` when what it says was compared with ours, `checked on <model>` when that was done with another file, `unchecked` when it was not; empty for our own subjects, which always are.",
     }
 }
 
@@ -430,7 +430,7 @@ row! {
 
 words! {
     /// What the ratio of a pair is of.
-    PairQuantity, "one of speed-up bandwidth-share peak-share energy" {
+    PairQuantity, "one of speed-up bandwidth-share peak-share energy program" {
         /// Calls a second of A over those of B.
         #[default]
         SpeedUp = "speed-up",
@@ -440,6 +440,8 @@ words! {
         PeakShare = "peak-share",
         /// Gross joules of a call of A over those of B.
         Energy = "energy",
+        /// Calls a second of A over those of B, a program that is not ours and was visited in the same rounds.
+        Program = "program",
     }
 }
 
@@ -456,8 +458,8 @@ row! {
         tokens: Option<u64> = "Tokens in one call.",
         threads: Option<u64> = "Threads of the team.",
         quantity: PairQuantity = "What the ratio is of.",
-        blocks: u64 = "Complete ABBA blocks.",
-        ratio: Option<f64> = "Rate (energy: joules of a call) of A over that of B: Hodges-Lehmann over the blocks, on the log scale.",
+        blocks: u64 = "Complete ABBA blocks; of a program the rounds in which both were visited.",
+        ratio: Option<f64> = "Rate (energy: joules of a call) of A over that of B: Hodges-Lehmann over the blocks, on the log scale; of a program the median of the rounds.",
         lo: Option<f64> = "Lower end of its 95 % interval.",
         hi: Option<f64> = "Upper end of its 95 % interval.",
     }

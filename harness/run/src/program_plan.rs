@@ -30,6 +30,11 @@ pub(crate) fn program_cell(
     } else {
         String::new()
     };
+    let head = if entry.head.is_empty() || entry.head == "f16" {
+        String::new()
+    } else {
+        format!("/head-{}", entry.head)
+    };
     let workload = entry.workload;
     // It loads the file each time, and reads it for every token; many tokens at once share what is read.
     let loads_ns = PROGRAM_START_NS + bytes / PROGRAM_LOAD_BYTES_PER_NS;
@@ -42,7 +47,7 @@ pub(crate) fn program_cell(
     let visit_ns = loads_ns.saturating_add(reads.saturating_mul(token_ns));
     PlannedCell {
         cell: Cell {
-            cell: format!("{subject}/{workload}/{model}/{amount}{depth}/t{threads}"),
+            cell: format!("{subject}/{workload}/{model}/{amount}{depth}{head}/t{threads}"),
             subject,
             model: entry
                 .same_as
@@ -53,14 +58,10 @@ pub(crate) fn program_cell(
             threads: Some(threads as u64),
             prompt_tokens: (!decode).then_some(entry.prompt_tokens),
             gen_tokens: decode.then_some(entry.gen_tokens),
+            head: entry.head.clone(),
             depth: Some(entry.depth),
             batch: Some(1),
-            answer: if entry.check.is_some() {
-                "checked"
-            } else {
-                "unchecked"
-            }
-            .to_owned(),
+            answer: entry.answer(),
             ..Cell::default()
         },
         station: Station::Program,

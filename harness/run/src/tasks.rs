@@ -113,7 +113,12 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
         }
         // The engine on as portable a kernel as models of that size permit, with everything in f32.
         Job::Program => {
-            model_reference(&task.model).clone_into(&mut reference.kernel);
+            // Its own file may have a form that only it reads; ours has the same weights, or the check will show that it has not.
+            let like = task.program.as_ref().map(|program| &program.like);
+            if let Some(like) = like.filter(|like| !like.is_empty()) {
+                reference.model.clone_from(like);
+            }
+            model_reference(&reference.model).clone_into(&mut reference.kernel);
             for float in [&mut reference.kv, &mut reference.head] {
                 "f32".clone_into(float);
             }
@@ -121,10 +126,14 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
             // What is asked is the same text, whatever the rest of the cell measures.
             if let Some(program) = &mut reference.program {
                 program.command.clear();
+                program.model.clear();
+                program.like.clear();
                 program.output = ProgramOutput::default();
                 program.prefill = false;
                 if let Some(check) = &mut program.check {
                     check.command.clear();
+                    check.model.clear();
+                    check.same_as.clear();
                 }
             }
             reference.prompt_tokens = 0;

@@ -620,3 +620,89 @@ threads = [1]
         "{other}"
     );
 }
+
+/// Two engines and a program on 1 and 2 threads; each file is said to have a gigabyte.
+const BESIDE: &str = r#"
+[run]
+rounds = 9
+[[generate]]
+workloads = ["decode", "prefill"]
+models = ["ours.gguf"]
+kernels = ["w2a8-mad-avx2"]
+head = ["f16", "q6_k"]
+threads = [1, 2]
+[[program]]
+name = "one"
+workload = "decode"
+command = ["one"]
+models = ["theirs.gguf"]
+same_as = ["ours.gguf"]
+threads = [1, 2]
+[[program]]
+name = "two"
+workload = "prefill"
+command = ["two"]
+models = ["theirs.gguf"]
+same_as = ["ours.gguf"]
+head = "q6_k"
+threads = [1, 2]
+"#;
+
+fn beside(memory_bytes: u64) -> Plan {
+    let mut context = context();
+    context.memory_bytes = memory_bytes;
+    for file in ["ours.gguf", "theirs.gguf"] {
+        context.model_bytes.insert(file.into(), 1_000_000_000);
+    }
+    plan(&suite(BESIDE), &context).unwrap()
+}
+
+#[test]
+fn what_is_held_against_one_another_shares_a_wave() {
+    let waves = |plan: &Plan| {
+        let cells = plan.cells.iter();
+        let waves = cells.map(|planned| (planned.cell.threads.unwrap(), planned.wave));
+        waves.collect::<BTreeSet<_>>()
+    };
+    // Four engines of 1.57 GB and the largest program, for each program is gone when the next one starts: 7.8 GB of 60 % of all.
+    let all = beside(14_000_000_000);
+    assert_eq!(all.cells.len(), 12);
+    assert_eq!(waves(&all), BTreeSet::from([(1, 0), (2, 0)]));
+    // Two engines and a program: what has as many threads stays together.
+    let halves = beside(9_000_000_000);
+    assert_eq!(waves(&halves), BTreeSet::from([(1, 0), (2, 1)]));
+}
+
+#[test]
+fn a_suite_can_ask_for_rounds() {
+    let plan = beside(24 << 30);
+    assert_eq!(plan.rounds, Some(9));
+    for planned in &plan.cells {
+        assert_eq!(planned.budget_ns, 9 * planned.visit_ns);
+    }
+    let refused = Suite::parse(
+        "test.toml",
+        "[suite]\nname = \"a\"\n[run]\nrounds = 0\n[[micro]]\nworkloads = [\"dispatch\"]",
+    );
+    let message = refused.unwrap_err().to_string();
+    assert!(
+        message.contains("run.rounds: 0 is not in 1..=1000"),
+        "{message}"
+    );
+}
+
+#[test]
+fn programs_name_the_head_of_their_file() {
+    let plan = beside(24 << 30);
+    let heads: BTreeSet<(&str, &str)> = plan
+        .cells
+        .iter()
+        .filter(|planned| planned.station == Station::Program)
+        .map(|planned| (planned.cell.subject.as_str(), planned.cell.head.as_str()))
+        .collect();
+    assert_eq!(
+        heads,
+        BTreeSet::from([("program:one", ""), ("program:two", "q6_k")])
+    );
+    assert!(ids(&plan).contains(&"program:two/prefill/theirs.gguf/p512/head-q6_k/t1"));
+}

@@ -213,12 +213,48 @@ fn start_of(text: &str) -> String {
     text.trim().chars().take(TOLD_CHARS).collect()
 }
 
-/// The part of a line of `llama-bench -o jsonl` that counts.
+/// The part of a test of `llama-bench` that counts.
 #[derive(Deserialize)]
-struct BenchLine {
+struct BenchTest {
     n_prompt: u64,
     n_gen: u64,
     samples_ns: Vec<u64>,
+}
+
+/// The tests that `llama-bench` prints, as lines of objects (`-o jsonl`) or as one list of them (`-o json`, all that some forks know);
+/// what else it says, before or in the middle of a list, is talk.
+fn bench_tests(stdout: &str) -> Result<Vec<BenchTest>, Fault> {
+    let wrong = |text: &str, what: &str, error: &serde_json::Error| {
+        Fault::failed(format!(
+            "`{}` is not {what} of llama-bench: {error}",
+            start_of(text)
+        ))
+    };
+    let mut tests = Vec::new();
+    let mut at = 0;
+    for line in stdout.split_inclusive('\n') {
+        let rest = &stdout[at..];
+        at += line.len();
+        if line.trim() == "[" {
+            // A list has its brackets, names and values on lines of their own.
+            let of_list = |line: &&str| {
+                line.trim_start()
+                    .starts_with(['[', ']', '{', '}', '"', ','])
+            };
+            let lines: Vec<&str> = rest.lines().filter(of_list).collect();
+            let text = lines.join("\n");
+            let mut lists = serde_json::Deserializer::from_str(&text).into_iter();
+            let list: Option<Result<Vec<BenchTest>, _>> = lists.next();
+            let list = list.unwrap_or_else(|| Ok(Vec::new()));
+            tests.extend(list.map_err(|error| wrong(&text, "a list", &error))?);
+            break;
+        }
+        if line.trim_start().starts_with('{') {
+            let test = serde_json::from_str(line);
+            tests.push(test.map_err(|error| wrong(line, "a line", &error))?);
+        }
+    }
+    Ok(tests)
 }
 
 /// What the output says about prompts or generated tokens; `tokens` is how many of them a run was asked for.
@@ -233,24 +269,15 @@ fn parse(stdout: &str, output: ProgramOutput, prefill: bool, tokens: u64) -> Res
     };
     match output {
         ProgramOutput::LlamaBench => {
-            for line in stdout
-                .lines()
-                .filter(|line| line.trim_start().starts_with('{'))
-            {
-                let line: BenchLine = serde_json::from_str(line).map_err(|error| {
-                    Fault::failed(format!(
-                        "`{}` is not a line of llama-bench: {error}",
-                        start_of(line)
-                    ))
-                })?;
+            for test in bench_tests(stdout)? {
                 // Tests that mix both say nothing about either.
                 let fits = if prefill {
-                    line.n_prompt == tokens && line.n_gen == 0
+                    test.n_prompt == tokens && test.n_gen == 0
                 } else {
-                    line.n_gen == tokens && line.n_prompt == 0
+                    test.n_gen == tokens && test.n_prompt == 0
                 };
                 if fits {
-                    for time_ns in line.samples_ns {
+                    for time_ns in test.samples_ns {
                         add(if prefill { 1 } else { tokens }, time_ns);
                     }
                 }
@@ -312,6 +339,42 @@ mod tests {
         nanos("0,4\n", false, 4).unwrap_err();
         nanos("", false, 4).unwrap_err();
         parse("{\"n_prompt\": 1}", ProgramOutput::LlamaBench, true, 1).unwrap_err();
+    }
+
+    /// What `-o json` of a fork prints, which knows no JSON lines.
+    const BENCH_LIST: &str = r#"
+~ggml_backend: some talk [
+[
+WARNING: some talk of a library
+  {
+    "build_commit": "abc",
+    "n_prompt": 0,
+    "n_gen": 64,
+    "avg_ns": 8000,
+    "samples_ns": [ 7000, 9000 ],
+    "samples_ts": [ 9.1, 7.1 ]
+  },
+  {
+    "n_prompt": 32,
+    "n_gen": 0,
+    "samples_ns": [ 500 ],
+    "samples_ts": [ 64.0 ]
+  }
+]
+{ this is talk again
+"#;
+
+    #[test]
+    fn lists_of_tests_are_read() {
+        let bench = |text, prefill, tokens| parse(text, ProgramOutput::LlamaBench, prefill, tokens);
+        let said = |calls, time_ns| Ok(Said { calls, time_ns });
+        assert_eq!(bench(BENCH_LIST, false, 64), said(128, 16_000));
+        assert_eq!(bench(BENCH_LIST, true, 32), said(1, 500));
+        bench(BENCH_LIST, true, 64).unwrap_err();
+        // One that was cut off, and one without anything.
+        let torn = bench("[\n  {\n    \"n_prompt\": 3", true, 3).unwrap_err();
+        assert!(torn.message.contains("not a list of llama-bench"), "{torn}");
+        bench("[\n]\n", true, 3).unwrap_err();
     }
 
     #[test]
