@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use common::{run, stderr, stdout};
-use trit_core::{Cell, Measurement, RunDir, Status, SummaryRow, Workload};
+use trit_core::{Cell, Measurement, PairQuantity, PairRow, RunDir, Status, SummaryRow, Workload};
 
 /// A file that tests may execute.
 fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
@@ -61,6 +61,10 @@ esac"#,
         r#"echo "$1"; cat "$(dirname "$0")/ours.txt""#,
     );
     let liar = script(dir.path(), "liar", "echo nothing of the kind");
+    // A form that we do not read.
+    let sealed = dir.path().join("sealed.bin");
+    fs::write(&sealed, "no model of ours").unwrap();
+    let sealed = sealed.display();
     let (bench, talker, liar) = (bench.display(), talker.display(), liar.display());
     let suite = format!(
         r#"
@@ -68,13 +72,14 @@ esac"#,
 name = "programs"
 budget = "4s"
 
+[run]
+rounds = 7
+
 [[generate]]
-workloads = ["decode"]
-models = ["{model}"]
+tests = ["tg16"]
+models = ["{model}", "builtin:shakespeare"]
 kernels = ["w2a8-swar-scalar"]
 threads = [1]
-prompt_tokens = 4
-gen_tokens = 16
 
 [[program]]
 name = "known"
@@ -97,6 +102,35 @@ command = ["{bench}", "64", "{{prompt_tokens}}"]
 models = ["{model}"]
 threads = [1]
 prompt_tokens = 64
+
+[[program]]
+name = "sealed"
+workload = "decode"
+command = ["{bench}", "-p", "0"]
+models = ["{sealed}"]
+same_as = ["builtin:shakespeare"]
+threads = [1]
+gen_tokens = 16
+[program.check]
+command = ["{talker}", "{{prompt}}"]
+prompt = "ROMEO:"
+tokens = 12
+same_chars = 10
+
+[[program]]
+name = "stand-in"
+workload = "decode"
+command = ["{bench}", "-p", "0"]
+models = ["{sealed}"]
+same_as = ["synth:125m"]
+threads = [1]
+gen_tokens = 16
+[program.check]
+command = ["{talker}", "{{prompt}}", "{{model}}"]
+prompt = "ROMEO:"
+tokens = 12
+same_chars = 10
+model = "{model}"
 
 [[program]]
 name = "wrong"
@@ -204,6 +238,35 @@ threads = [1]
             .unwrap()
             > 0.0
     );
+    // What only the program reads is checked with our file of the same weights, or with another model.
+    let sealed_row = of("program:sealed", Workload::Decode);
+    assert_eq!(
+        (sealed_row.cell.status, sealed_row.cell.answer.as_str()),
+        (Status::Ok, "checked")
+    );
+    let answer = &of("program:stand-in", Workload::Decode).cell.answer;
+    assert_eq!(*answer, format!("checked on {model}"));
+    // Ours against it, round by round: it takes two milliseconds a token in each.
+    let pairs: Vec<PairRow> = record.read().unwrap();
+    let beside: Vec<&PairRow> = pairs
+        .iter()
+        .filter(|pair| pair.quantity == PairQuantity::Program)
+        .collect();
+    assert_eq!(beside.len(), 1, "{pairs:?}");
+    let pair = beside[0];
+    assert_eq!(pair.b, sealed_row.cell.cell);
+    assert_eq!(pair.blocks, 7, "{pair:?}");
+    let slices: Vec<Measurement> = record.read().unwrap();
+    let ours = slices.iter().filter(|row| row.cell == pair.a);
+    let each = ours.map(|row| 2e6 * row.iterations as f64 / row.time_ns as f64);
+    let (least, most) = each.fold((f64::INFINITY, 0.0f64), |(least, most), ratio| {
+        (least.min(ratio), most.max(ratio))
+    });
+    let (lo, ratio, hi) = (pair.lo.unwrap(), pair.ratio.unwrap(), pair.hi.unwrap());
+    assert!(
+        least * 0.999 <= lo && lo <= ratio && ratio <= hi && hi <= most * 1.001,
+        "{pair:?}: {least} to {most}"
+    );
     // The program was called with everything filled in.
     let calls = fs::read_to_string(dir.path().join("bench.calls")).unwrap();
     assert!(
@@ -219,6 +282,7 @@ threads = [1]
     // The report speaks of it.
     let report = fs::read_to_string(out.join("report.md")).unwrap();
     assert!(report.contains("program:known"), "{report}");
+    assert!(report.contains("Beside other programs"), "{report}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod arithmetic;
 mod batches;
+mod beside;
 pub mod chart;
 mod claims;
 mod compare;

@@ -8,6 +8,7 @@ use trit_core::{RunDir, Session, Status, SummaryRow, UNFINISHED, Workload};
 
 use crate::ReportError;
 use crate::batches;
+use crate::beside;
 use crate::chart::Album;
 use crate::document::{Block, Table, bounded, markdown};
 use crate::energy_section::energy_section;
@@ -404,6 +405,13 @@ pub(crate) fn report_blocks(
             heading("Whole models"),
             Block::Table(table),
             text("TTFT and ITL are medians; percentiles are empty below 100 samples. Peak RSS is the high-water mark; its parts are those at the end of a visit."),
+        ]);
+    }
+    if let Some(table) = beside::table(rows, pairs) {
+        out.extend([
+            heading("Beside other programs"),
+            Block::Table(table),
+            text("Both were visited once a round. A ratio is the median over the rounds of the program's mean time of a token (prefill: of a prompt) over ours, with its exact 95 % interval; six rounds are the fewest that have one. Rates are those of the cells. The program that comes nearest stands first; `unchecked` ones are no peers, whatever they print. The rows are in `pairs.csv`."),
         ]);
     }
     if let Some(table) = batches::table(rows) {

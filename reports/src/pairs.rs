@@ -7,6 +7,7 @@ use trit_stats::{
     Interval, autocorrelation, hodges_lehmann, hodges_lehmann_interval, merge_adjacent,
 };
 
+use crate::beside;
 use crate::document::Table;
 use crate::labels;
 use crate::summary::{LEVEL, bytes_per_call, ops_per_call, timed};
@@ -29,19 +30,25 @@ impl Ratio {
     /// repeat their neighbours (first autocorrelation above 0.2) are merged two by two until they no longer do.
     fn of(logs: &[f64]) -> Option<Self> {
         let value = hodges_lehmann(logs)?.exp();
-        let mut merged = logs.to_vec();
-        while merged.len() >= 2 * FEWEST
-            && autocorrelation(&merged, 1).is_some_and(|rho| rho > DEPENDENT)
-        {
-            merged = merge_adjacent(&merged, 2);
-        }
-        let interval = hodges_lehmann_interval(&merged, LEVEL).map(|interval| Interval {
-            lo: interval.lo.exp(),
-            hi: interval.hi.exp(),
-            level: interval.level,
-        });
+        let interval =
+            hodges_lehmann_interval(&independent(logs), LEVEL).map(|interval| Interval {
+                lo: interval.lo.exp(),
+                hi: interval.hi.exp(),
+                level: interval.level,
+            });
         Some(Self { value, interval })
     }
+}
+
+/// Values in the order of time, neighbours merged two by two as long as they repeat one another and enough are left.
+pub(crate) fn independent(logs: &[f64]) -> Vec<f64> {
+    let mut merged = logs.to_vec();
+    while merged.len() >= 2 * FEWEST
+        && autocorrelation(&merged, 1).is_some_and(|rho| rho > DEPENDENT)
+    {
+        merged = merge_adjacent(&merged, 2);
+    }
+    merged
 }
 
 /// Log rates (or joules) of one ABBA block, without what a call does: that is the same for all blocks.
@@ -172,7 +179,7 @@ impl<'a> Paired<'a> {
         let amount: fn(&Cell) -> Option<f64> = match self.quantity() {
             PairQuantity::BandwidthShare => bytes_per_call,
             PairQuantity::PeakShare => ops_per_call,
-            PairQuantity::SpeedUp | PairQuantity::Energy => |_| Some(1.0),
+            PairQuantity::SpeedUp | PairQuantity::Energy | PairQuantity::Program => |_| Some(1.0),
         };
         let known = |cell| amount(cell).filter(|amount| *amount > 0.0);
         let factor = (known(self.a)? / known(self.b)?).ln();
@@ -226,7 +233,7 @@ impl<'p> Shares<'p> {
     }
 }
 
-/// A row for every pair whose sides are both verified; `rows` are those of [`crate::summarize_rows`].
+/// A row for every pair whose sides are both verified, and for each of our models and each program that did the same work; `rows` are those of [`crate::summarize_rows`].
 pub fn pair_rows(
     rows: &[SummaryRow],
     measurements: &[Measurement],
@@ -239,6 +246,7 @@ pub fn pair_rows(
         .chain(&Paired::of_energy(&cells, energy))
         .filter(|pair| timed(pair.a.status) && timed(pair.b.status))
         .map(Paired::row)
+        .chain(beside::rows(rows, measurements))
         .collect()
 }
 
@@ -246,6 +254,7 @@ pub fn pair_rows(
 pub(crate) fn pairs_table(pairs: &[PairRow]) -> Option<Table> {
     let lines: Vec<Vec<String>> = pairs
         .iter()
+        .filter(|pair| pair.quantity != PairQuantity::Program)
         .map(|pair| {
             let number = |count: Option<u64>| count.map_or_else(String::new, |n| n.to_string());
             let show = |value: f64| match pair.quantity {

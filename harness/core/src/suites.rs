@@ -18,6 +18,10 @@ const SUITES: &[(&str, &str)] = &[
     ("cloud", include_str!("../../../suites/cloud.toml")),
     ("large", include_str!("../../../suites/large.toml")),
     ("peers", include_str!("../../../suites/peers.toml")),
+    (
+        "peers-2b4t",
+        include_str!("../../../suites/peers-2b4t.toml"),
+    ),
 ];
 
 /// The text of an embedded suite.
