@@ -101,7 +101,7 @@ pub(crate) fn open_as(
 fn kernel(asked: Option<&str>) -> Result<Option<String>, Failure> {
     if let Some(id) = asked {
         trit_kernels::find(id).map_err(Failure::usage)?;
-        return match probe::in_child(id)? {
+        return match probe::one_in_child(id)? {
             Verdict::Available => Ok(Some(id.to_owned())),
             Verdict::Unavailable(reason) | Verdict::Trapped(reason) => {
                 Err(Failure::unusable(anyhow::anyhow!(
@@ -113,9 +113,9 @@ fn kernel(asked: Option<&str>) -> Result<Option<String>, Failure> {
     // The engine opens kernels until one fits. Should one of them trap, it must not be asked to choose.
     let mut trapped = false;
     let mut usable = None;
-    for entry in trit_kernels::kernels() {
-        match probe::in_child(entry.info.id)? {
-            Verdict::Available => usable = Some(entry.info.id.to_owned()),
+    for (id, verdict) in probe::in_child(&probe::ternary())? {
+        match verdict {
+            Verdict::Available => usable = Some(id.to_owned()),
             Verdict::Unavailable(_) => {}
             Verdict::Trapped(_) => trapped = true,
         }

@@ -21,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
+use trit_measure::{Clock, MonotonicClock};
 
 use crate::exit::{Exit, Failure};
 use crate::out::{Out, say};
@@ -29,6 +30,8 @@ use crate::out::{Out, say};
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 fn main() -> ExitCode {
+    // The first reading is where this clock begins: from now on it tells how long the program runs.
+    let _start = MonotonicClock.now_ns();
     panic::set_hook(Box::new(|info| {
         let message = info
             .payload()

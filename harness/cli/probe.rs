@@ -42,6 +42,12 @@ impl Entry {
     }
 }
 
+/// The ids of the ternary kernels.
+pub(crate) fn ternary() -> Vec<&'static str> {
+    let kernels = trit_kernels::kernels().iter();
+    kernels.map(|entry| entry.info.id).collect()
+}
+
 /// The instruction sets that this process may use; a malformed `TRIT_ISA` is an error of the environment.
 pub(crate) fn cpu() -> Result<Cpu, Failure> {
     Cpu::from_env()
@@ -73,57 +79,79 @@ pub(crate) fn worker_command() -> Result<WorkerCommand, Failure> {
     // The worker ends with us, even when we are killed.
     let parent = std::process::id().to_string();
     command.args.extend(["--parent".to_owned(), parent]);
-    let mut traps = Vec::new();
-    for entry in Entry::all() {
-        if matches!(in_child(entry.id())?, Verdict::Trapped(_)) {
-            traps.push(entry.id());
-        }
-    }
+    let ids: Vec<&str> = Entry::all().map(Entry::id).collect();
+    let mut traps = in_child(&ids)?;
+    traps.retain(|(_, verdict)| matches!(verdict, Verdict::Trapped(_)));
+    let traps: Vec<&str> = traps.into_iter().map(|(id, _)| id).collect();
     if !traps.is_empty() {
         command.env.push(("TRIT_AVOID".to_owned(), traps.join(",")));
     }
     Ok(command)
 }
 
-/// Opens a kernel in a child process. An error is ours: no child could be started.
-pub(crate) fn in_child(id: &str) -> Result<Verdict, Failure> {
+/// Opens kernels in a child process, and after one that killed it in another. An error is ours: no child could be started.
+pub(crate) fn in_child<'i>(ids: &[&'i str]) -> Result<Vec<(&'i str, Verdict)>, Failure> {
     let start = |error: std::io::Error| {
         Failure::failed(
             anyhow::Error::new(error).context("cannot start a process that probes kernels"),
         )
     };
-    let output = Command::new(std::env::current_exe().map_err(start)?)
-        .args(["worker", "--probe", id])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(start)?;
-    Ok(verdict(
-        output.status,
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
+    let mut found = Vec::with_capacity(ids.len());
+    while found.len() < ids.len() {
+        let left = &ids[found.len()..];
+        let output = Command::new(std::env::current_exe().map_err(start)?)
+            .args(["worker", "--probe", &left.join(",")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .map_err(start)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        found.extend(
+            left.iter()
+                .copied()
+                .zip(verdicts(output.status, &said, left.len())),
+        );
+    }
+    Ok(found)
 }
 
-/// What the end of a probing process means: exit code 0 and an empty line say that the kernel is available, exit code 0 and a text
-/// that it is not, anything else that its probe killed the process.
-fn verdict(status: ExitStatus, reason: &str) -> Verdict {
-    if status.success() {
-        return if reason.is_empty() {
-            Verdict::Available
-        } else {
-            Verdict::Unavailable(reason.to_owned())
-        };
+/// Opens one kernel in a child process.
+pub(crate) fn one_in_child(id: &str) -> Result<Verdict, Failure> {
+    let mut found = in_child(&[id])?;
+    Ok(found.remove(0).1)
+}
+
+/// What the lines and the end of a process that probed up to `most` kernels mean, at least one verdict: an empty line that a kernel is
+/// available, a text why it is not, and an end that is no success that the probe behind the last whole line killed the process.
+fn verdicts(status: ExitStatus, said: &str, most: usize) -> Vec<Verdict> {
+    let whole = said
+        .split_inclusive('\n')
+        .filter_map(|line| line.strip_suffix('\n'));
+    let mut found: Vec<Verdict> = whole
+        .take(most)
+        .map(|line| match line.trim() {
+            "" => Verdict::Available,
+            reason => Verdict::Unavailable(reason.to_owned()),
+        })
+        .collect();
+    if found.len() < most && !(status.success() && !found.is_empty()) {
+        found.push(Verdict::Trapped(how(status)));
     }
+    found
+}
+
+/// How a process that did not say everything ended.
+fn how(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         // Illegal instruction, as on all architectures of Linux.
-        return Verdict::Trapped(if signal == 4 {
+        return if signal == 4 {
             "the CPU reports the instruction set, but its instructions trap (SIGILL)".to_owned()
         } else {
             format!("its probe was killed by signal {signal}")
-        });
+        };
     }
-    Verdict::Trapped(format!("its probe failed ({status})"))
+    format!("its probe failed ({status})")
 }
 
 #[cfg(all(test, unix))]
@@ -134,14 +162,38 @@ mod tests {
 
     #[test]
     fn a_trap_is_a_reason_and_not_an_error() {
-        let ended = |raw, text| verdict(ExitStatus::from_raw(raw), text);
-        assert_eq!(ended(0, ""), Verdict::Available);
-        assert_eq!(ended(0, "no"), Verdict::Unavailable("no".to_owned()));
+        let ended = |raw, text| verdicts(ExitStatus::from_raw(raw), text, 1);
+        assert_eq!(ended(0, "\n"), [Verdict::Available]);
+        assert_eq!(ended(0, "no\n"), [Verdict::Unavailable("no".to_owned())]);
         for (raw, says) in [(4, "SIGILL"), (9, "signal 9"), (256, "probe failed")] {
-            let Verdict::Trapped(reason) = ended(raw, "") else {
+            let [Verdict::Trapped(reason)] = &ended(raw, "")[..] else {
                 panic!("{raw} is no trap");
             };
             assert!(reason.contains(says), "{reason}");
         }
+        // Nothing said is nothing found out, however it ended.
+        assert!(matches!(ended(0, "")[..], [Verdict::Trapped(_)]));
+    }
+
+    #[test]
+    fn the_kernel_behind_the_last_line_trapped() {
+        let found = verdicts(ExitStatus::from_raw(4), "\nno\n", 4);
+        assert!(
+            matches!(
+                &found[..],
+                [
+                    Verdict::Available,
+                    Verdict::Unavailable(_),
+                    Verdict::Trapped(_)
+                ]
+            ),
+            "{found:?}"
+        );
+        // Half a line is the end too, and one that came after all were told is nobody's.
+        assert_eq!(verdicts(ExitStatus::from_raw(4), "\nn", 3).len(), 2);
+        assert_eq!(
+            verdicts(ExitStatus::from_raw(4), "\n\n", 2),
+            [Verdict::Available, Verdict::Available]
+        );
     }
 }

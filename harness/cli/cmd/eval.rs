@@ -314,9 +314,9 @@ fn changed(base: &Asked, with: &str) -> Result<Asked, Failure> {
 /// Every kernel, head, KV cache and kind of activations beside the base, one change at a time.
 fn sweep(base: &Asked) -> Result<Vec<Asked>, Failure> {
     let mut out = Vec::new();
-    for entry in trit_kernels::kernels() {
-        if matches!(probe::in_child(entry.info.id)?, Verdict::Available) {
-            out.push(changed(base, &format!("kernel={}", entry.info.id))?);
+    for (id, verdict) in probe::in_child(&probe::ternary())? {
+        if matches!(verdict, Verdict::Available) {
+            out.push(changed(base, &format!("kernel={id}"))?);
         }
     }
     let types = Generate::HEADS.map(|head| format!("head={head}"));

@@ -83,6 +83,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         engine: &engine,
         sampler,
         max_tokens: sampling.max_tokens,
+        first_ns: None,
         out: Out::new(),
     };
     match &args.prompt {
@@ -131,6 +132,8 @@ struct Talk<'e> {
     engine: &'e Engine,
     sampler: Sampler,
     max_tokens: usize,
+    /// When the first token was known, from the start of the program.
+    first_ns: Option<u64>,
     out: Out,
 }
 
@@ -141,7 +144,13 @@ impl Talk<'_> {
         let positions = prompt.len().saturating_add(self.max_tokens);
         let mut session = self.engine.session(positions).map_err(engine_failure)?;
         let (generation, _) = self.answer(&mut session, prompt, self.max_tokens, asked)?;
-        say(&summary(self.engine, &generation, encode_ns));
+        let first = self.first_ns.map_or_else(String::new, |ns| {
+            format!(
+                "; first token {} after the start of the program",
+                human_ns(ns)
+            )
+        });
+        say(&(summary(self.engine, &generation, encode_ns) + &first));
         Ok(if asked.load(Ordering::SeqCst) {
             Exit::Interrupted
         } else {
@@ -213,6 +222,7 @@ impl Talk<'_> {
         let mut text = String::new();
         let mut failure = None;
         let out = &mut self.out;
+        let first_ns = &mut self.first_ns;
         let generation = trit_engine::generate(
             session,
             &mut self.sampler,
@@ -221,6 +231,7 @@ impl Talk<'_> {
             &self.engine.config().stop,
             &MonotonicClock,
             |generated| {
+                first_ns.get_or_insert_with(|| MonotonicClock.now_ns());
                 let piece = match &mut detokenizer {
                     Some(detokenizer) => detokenizer.push(generated.token).map_err(engine_failure),
                     None => Ok(format!("{} ", generated.token)),

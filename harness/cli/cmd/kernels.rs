@@ -12,8 +12,8 @@ use crate::probe::{self, Entry, Verdict};
 #[derive(Args, Debug)]
 #[command(
     long_about = "Lists every kernel and baseline, and why this machine cannot run some of them.\n\n\
-                  Each kernel is opened in a process of its own, where it computes a small product: an instruction that the CPU \
-                  reports and the hypervisor traps shows up as `unavailable`. TRIT_ISA caps the instruction sets, for example \
+                  Each kernel is opened in a process beside this one, where it computes a small product: an instruction that the \
+                  CPU reports and the hypervisor traps shows up as `unavailable`. TRIT_ISA caps the instruction sets, for example \
                   TRIT_ISA=avx2.",
     after_help = "Examples:
   tritbench kernels
@@ -29,7 +29,9 @@ pub(crate) fn run(args: &KernelsArgs) -> Outcome {
     // Before any child is started: a malformed TRIT_ISA is our error and not that of every kernel.
     probe::cpu()?;
     let mut table = Table::new(&["id", "family", "weight_bits", "layout", "status", "reason"]);
-    for entry in Entry::all() {
+    let ids: Vec<&str> = Entry::all().map(Entry::id).collect();
+    let verdicts = probe::in_child(&ids)?;
+    for (entry, (_, verdict)) in Entry::all().zip(verdicts) {
         let (family, bits, layout) = match entry {
             Entry::Ternary(entry) => (
                 entry.info.family,
@@ -42,7 +44,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Outcome {
                 entry.info.format.name(),
             ),
         };
-        let (status, reason) = match probe::in_child(entry.id())? {
+        let (status, reason) = match verdict {
             Verdict::Available => ("available", Value::Null),
             Verdict::Unavailable(reason) | Verdict::Trapped(reason) => {
                 ("unavailable", reason.into())

@@ -9,16 +9,17 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::out::{Out, stdout_failure};
 use crate::probe::{self, Entry};
 
-/// Serves requests of a run as JSON lines, or probes one kernel
+/// Serves requests of a run as JSON lines, or probes kernels
 #[derive(Args, Debug)]
 #[command(
     hide = true,
     after_help = "Example:\n  tritbench worker --probe w2a8-mad-avx2"
 )]
 pub(crate) struct WorkerArgs {
-    /// Open this kernel, execute its probe, print why it cannot be used (nothing when it can), and end
-    #[arg(long, value_name = "ID")]
-    probe: Option<String>,
+    /// Open these kernels one after the other, execute their probes, print a line each with why it cannot be used (an empty one when
+    /// it can), and end
+    #[arg(long, value_name = "ID,...", value_delimiter = ',')]
+    probe: Vec<String>,
 
     /// The process that started this one: end when it ends
     #[arg(long, value_name = "PID")]
@@ -26,10 +27,15 @@ pub(crate) struct WorkerArgs {
 }
 
 pub(crate) fn run(args: &WorkerArgs) -> Outcome {
-    match &args.probe {
-        Some(id) => probe_kernel(id),
-        None => serve(args.parent),
+    if args.probe.is_empty() {
+        return serve(args.parent);
     }
+    let mut out = Out::new();
+    for id in &args.probe {
+        // Each line is out before the next probe, which may be our end.
+        out.text(&format!("{}\n", probe_kernel(id)?))?;
+    }
+    Ok(Exit::Done)
 }
 
 fn serve(parent: Option<u32>) -> Outcome {
@@ -45,11 +51,11 @@ fn serve(parent: Option<u32>) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn probe_kernel(id: &str) -> Outcome {
+/// Why a kernel cannot be used; empty when it can.
+fn probe_kernel(id: &str) -> Result<String, Failure> {
     let entry = Entry::all()
         .find(|entry| entry.id() == id)
         .ok_or_else(|| Failure::usage(anyhow::anyhow!("unknown kernel `{id}`")))?;
     let reason = entry.open(probe::cpu()?).err().unwrap_or_default();
-    Out::new().text(&format!("{reason}\n"))?;
-    Ok(Exit::Done)
+    Ok(reason.replace('\n', " "))
 }

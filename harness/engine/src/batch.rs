@@ -130,6 +130,17 @@ impl<'e> Batch<'e> {
         })
     }
 
+    /// Writes to every page of the caches and buffers, so that the system gives them now and not while something is timed: pages come
+    /// as they are first written, and what is reserved for a long context costs nothing until it is used. Forgets all tokens.
+    pub fn touch(&mut self) {
+        for sequence in &mut self.sequences {
+            sequence.cache.touch();
+            sequence.position = 0;
+        }
+        self.buffers.touch();
+        self.logits.fill(0.0);
+    }
+
     /// How many sequences there are.
     pub fn sequences(&self) -> usize {
         self.sequences.len()

@@ -152,6 +152,23 @@ impl Buffers {
         }
     }
 
+    /// Writes to every page of the buffers of a chunk, so that the system gives them now.
+    pub(crate) fn touch(&mut self) {
+        let inputs = &mut self.inputs;
+        for floats in [
+            &mut self.x,
+            &mut inputs.scales,
+            &mut inputs.floats,
+            &mut self.qkv,
+            &mut self.attended,
+            &mut self.normed,
+            &mut self.ffn,
+        ] {
+            floats.fill(0.0);
+        }
+        inputs.quantized.fill(0);
+    }
+
     /// How long all threads together worked in timed regions since the last question.
     pub(crate) fn worked(&mut self) -> u64 {
         worked(&mut self.scratch)

@@ -47,6 +47,17 @@ impl KvCache {
         }
     }
 
+    /// Writes to every page, so that the system gives them now. What was stored is gone.
+    pub(crate) fn touch(&mut self) {
+        match &mut self.numbers {
+            Numbers::F16(numbers) | Numbers::F32(numbers) => numbers.bytes_mut().fill(0),
+            Numbers::I8(codes, scales) => {
+                codes.bytes_mut().fill(0);
+                scales.fill(0.0);
+            }
+        }
+    }
+
     fn start(&self, layer: usize, values: bool, head: usize) -> usize {
         ((2 * layer + usize::from(values)) * self.heads + head) * self.positions * self.dim
     }

@@ -83,8 +83,13 @@ impl Engine {
         let (gemv, gemm) = kernels(&config, options)?;
         let layout = gemv.info().accepts[0];
         let team = Team::new(options.threads)?;
-        let weights = Arc::new(Weights::load(checkpoint, layout, options)?);
-        let tokenizer = Tokenizer::load(&checkpoint.tokenizer()?, &config)?;
+        // A vocabulary takes some 0.1 s: meanwhile the others read the weights.
+        let (weights, tokenizer) = rayon::join(
+            || Weights::load(checkpoint, layout, options),
+            || Tokenizer::load(&checkpoint.tokenizer()?, &config),
+        );
+        let (weights, tokenizer) = (Arc::new(weights?), tokenizer?);
+        trit_measure::sys::trim_heap();
         Ok(Self::on(
             config,
             weights,

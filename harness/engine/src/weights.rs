@@ -11,7 +11,9 @@ use trit_ops::{Blocks, Floats, Ops};
 
 use crate::cache::CacheUse;
 use crate::error::EngineError;
-use crate::file::{Checkpoint, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm};
+use crate::file::{
+    Checkpoint, Config, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm,
+};
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, HeadType};
 use crate::profile::Role;
@@ -230,7 +232,7 @@ impl Weights {
                     let end = arena_bytes
                         .checked_add(size)
                         .and_then(|end| end.checked_next_multiple_of(64))
-                        .ok_or(EngineError::Memory {
+                        .ok_or_else(|| EngineError::Memory {
                             what: "the weights",
                             want_bytes: u64::MAX,
                             available_bytes: trit_measure::available_bytes().unwrap_or(u64::MAX),
@@ -242,34 +244,50 @@ impl Weights {
                 }
             }
         }
-        let mut copies = head_copy_bytes(checkpoint, head)?;
+        let floats = FloatBytes::of_model(checkpoint, head)?;
+        let mut copies = floats.copied;
         if activations == ActivationType::F32 {
             copies = copies.saturating_add(config.linear_weights());
         }
         if options.max_memory_bytes.is_some() {
             let mut needs = ledger.clone();
-            needs.add("embedding and head", embedding_bytes(checkpoint, head)?);
+            needs.add("embedding and head", floats.held);
             needs.check(options.max_memory_bytes)?;
         }
         crate::error::check_memory("the weights", (arena_bytes as u64).saturating_add(copies))?;
-        let (arena, cache_use) = fill_arena(checkpoint, layout, options, &sources, arena_bytes)?;
+        let mut embedding = checkpoint.embedding()?;
+        let untied = checkpoint.head()?;
+        // What is read where it lies is mapped meanwhile: the first token would wait for a page fault at every few pages.
+        let (filled, ()) = rayon::join(
+            || fill_arena(checkpoint, layout, options, &sources, arena_bytes),
+            || {
+                let read = untied.as_ref().unwrap_or(&embedding);
+                if in_files(head) == Some(read.dtype()) {
+                    read.populate();
+                }
+                for placed in &sources {
+                    if let Placed::InFile(source, ..) = placed {
+                        source.populate();
+                    }
+                }
+            },
+        );
+        let (arena, cache_use) = filled?;
 
-        let mut projections = sources.into_iter().map(|placed| {
-            let (source, storage) = match placed {
-                Placed::InFile(source, owner, range) => (source, Storage::Shared(owner, range)),
-                Placed::InArena(source, range) => (
-                    source,
-                    Storage::Shared(Arc::clone(&arena) as Arc<dyn ByteOwner>, range),
-                ),
+        let mut projections = sources.iter().map(|placed| {
+            let (source, owner, range) = match placed {
+                Placed::InFile(source, owner, range) => (source, Arc::clone(owner), range),
+                Placed::InArena(source, range) => (source, Arc::clone(&arena) as _, range),
             };
+            let storage = Storage::Shared(owner, range.clone());
             let scales = Scales::Tensor(1.0);
             let packed = Packed::adopt(layout, source.rows(), source.k(), storage, scales)
-                .map_err(|error| pack_error(&source, error))?;
+                .map_err(|error| pack_error(source, error))?;
             Ok::<_, EngineError>(Projection {
                 packed,
                 scale: source.scale(),
                 codes: (activations == ActivationType::F32)
-                    .then(|| codes(&source))
+                    .then(|| codes(source))
                     .transpose()?,
             })
         });
@@ -303,10 +321,14 @@ impl Weights {
             });
         }
         let final_norm = checkpoint.norm(None, Norm::Final)?;
+        // A page fault maps what lies around it too, up to two megabytes: what was packed came back with its neighbours.
+        for placed in &sources {
+            if let Placed::InArena(source, _) = placed {
+                checkpoint.release(source);
+            }
+        }
 
         // The embedding is kept in the head's type where the head is tied to it, so that there is one copy.
-        let mut embedding = checkpoint.embedding()?;
-        let untied = checkpoint.head()?;
         let head = match &untied {
             Some(matrix) => Head::load(matrix, head)?,
             None => Head::load(&embedding, head)?,
@@ -357,58 +379,75 @@ impl Weights {
     }
 }
 
-/// Bytes of the embedding and the head once they are loaded.
-fn embedding_bytes(checkpoint: &Checkpoint, head: HeadType) -> Result<u64, EngineError> {
-    let config = checkpoint.config();
-    let (rows, numbers) = (config.vocab, config.vocab.saturating_mul(config.hidden));
-    let of_head = match head {
-        HeadType::F16 => numbers.saturating_mul(2),
-        HeadType::F32 => numbers.saturating_mul(4),
-        HeadType::I8 => numbers.saturating_add(4 * rows),
-        HeadType::Q6K => numbers / 256 * 210,
-        HeadType::Q4_0 => numbers / 32 * 18,
-    };
-    // A generated embedding is not made for this.
-    let (dtype, tied) = if checkpoint.container() == "synthetic" {
-        (FloatType::F16, true)
-    } else {
-        (
-            checkpoint.embedding()?.dtype(),
-            checkpoint.head()?.is_none(),
-        )
-    };
-    let of_embedding = match (tied, head) {
-        (true, HeadType::F16) => 0,
-        (true, HeadType::F32) if dtype == FloatType::F32 => 0,
-        // Beside a smaller head it is kept in halves.
-        (true, HeadType::I8 | HeadType::Q6K | HeadType::Q4_0) => numbers.saturating_mul(2),
-        _ => dtype.row_bytes(numbers).unwrap_or(usize::MAX),
-    };
-    Ok(of_head.saturating_add(of_embedding) as u64)
+/// The type that a head is read in, where files have it too and it needs no copy then.
+const fn in_files(head: HeadType) -> Option<FloatType> {
+    match head {
+        HeadType::F16 => Some(FloatType::F16),
+        HeadType::F32 => Some(FloatType::F32),
+        HeadType::I8 => None,
+        HeadType::Q6K => Some(FloatType::Q6K),
+        HeadType::Q4_0 => Some(FloatType::Q4_0),
+    }
 }
 
-/// Bytes of what is not read where it lies: the head or the tied embedding in another type, and a generated embedding.
-fn head_copy_bytes(checkpoint: &Checkpoint, head: HeadType) -> Result<u64, EngineError> {
-    let config = checkpoint.config();
-    let numbers = (config.vocab as u64).saturating_mul(config.hidden as u64);
-    let (dtype, generated) = if checkpoint.container() == "synthetic" {
-        (FloatType::F16, numbers.saturating_mul(2))
-    } else {
-        let matrix = match checkpoint.head()? {
-            Some(matrix) => matrix,
-            None => checkpoint.embedding()?,
+/// Bytes of embedding and head, known before either is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct FloatBytes {
+    /// Of both once they are loaded.
+    held: u64,
+    /// The part of it that is not read where it lies: another type than the file's, or generated.
+    copied: u64,
+}
+
+impl FloatBytes {
+    fn of_model(checkpoint: &Checkpoint, head: HeadType) -> Result<Self, EngineError> {
+        let config = checkpoint.config();
+        // A generated embedding is not made for this.
+        if checkpoint.container() == "synthetic" {
+            let mut bytes = Self::of(config, head, FloatType::F16, None);
+            let made = config.vocab.saturating_mul(config.hidden).saturating_mul(2);
+            bytes.copied = bytes.copied.saturating_add(made as u64);
+            return Ok(bytes);
+        }
+        let untied = checkpoint.head()?.map(|matrix| matrix.dtype());
+        let embedding = checkpoint.embedding()?.dtype();
+        Ok(Self::of(config, head, embedding, untied))
+    }
+
+    /// With the types that the file has; `untied` where the head is not the embedding.
+    fn of(
+        config: &Config,
+        head: HeadType,
+        embedding: FloatType,
+        untied: Option<FloatType>,
+    ) -> Self {
+        let (rows, numbers) = (config.vocab, config.vocab.saturating_mul(config.hidden));
+        // Blocks that do not fill a row are refused when the head is made.
+        let bytes = |dtype: FloatType| {
+            let (elements, size) = dtype.block();
+            (numbers / elements).saturating_mul(size)
         };
-        (matrix.dtype(), 0)
-    };
-    let copy = match (head, dtype) {
-        (HeadType::F16, FloatType::F16) | (HeadType::F32, FloatType::F32) => 0,
-        (HeadType::F16, _) => numbers.saturating_mul(2),
-        (HeadType::F32, _) => numbers.saturating_mul(4),
-        // Beside it the embedding stays, in F16 when it was something else.
-        (HeadType::I8 | HeadType::Q6K | HeadType::Q4_0, FloatType::F16) => numbers,
-        (HeadType::I8 | HeadType::Q6K | HeadType::Q4_0, _) => numbers.saturating_mul(3),
-    };
-    Ok(copy.saturating_add(generated))
+        let of_head = in_files(head).map_or(numbers.saturating_add(4 * rows), bytes);
+        let in_place = in_files(head) == Some(untied.unwrap_or(embedding));
+        let head_copy = if in_place { 0 } else { of_head };
+        let (of_embedding, embedding_copy) = match (untied, head) {
+            (Some(_), _) => (bytes(embedding), 0),
+            // One matrix is both.
+            (None, HeadType::F16) => (0, 0),
+            (None, HeadType::F32) if in_place => (0, 0),
+            (None, HeadType::F32) => (bytes(embedding), 0),
+            // Beside a smaller head it is kept in halves.
+            (None, HeadType::I8 | HeadType::Q6K | HeadType::Q4_0) => {
+                let halves = bytes(FloatType::F16);
+                let there = embedding == FloatType::F16;
+                (halves, if there { 0 } else { halves })
+            }
+        };
+        Self {
+            held: of_head.saturating_add(of_embedding) as u64,
+            copied: head_copy.saturating_add(embedding_copy) as u64,
+        }
+    }
 }
 
 /// The weights of one matrix as a byte each, and the scale of each row.
@@ -497,4 +536,50 @@ fn pack(source: &LinearSource, layout: LayoutId, out: &mut [u8]) -> Result<(), E
                 Ok(())
             },
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synth::{Shape, checkpoint};
+
+    #[test]
+    fn bytes_of_embedding_and_head_by_what_the_file_has() {
+        let shape = Shape::named("tiny").unwrap();
+        let made = checkpoint(&shape, 1).unwrap();
+        let config = made.config();
+        let numbers = (config.vocab * config.hidden) as u64;
+        let of = |head, embedding, untied| {
+            let FloatBytes { held, copied } = FloatBytes::of(config, head, embedding, untied);
+            (held, copied)
+        };
+        use FloatType::{Bf16, F16, F32, Q4_0};
+        assert_eq!(of(HeadType::F16, F16, None), (2 * numbers, 0));
+        assert_eq!(of(HeadType::F16, Bf16, None), (2 * numbers, 2 * numbers));
+        assert_eq!(of(HeadType::F32, F32, None), (4 * numbers, 0));
+        assert_eq!(of(HeadType::F32, F16, None), (6 * numbers, 4 * numbers));
+        assert_eq!(of(HeadType::F16, F16, Some(F16)), (4 * numbers, 0));
+        assert_eq!(
+            of(HeadType::F16, F32, Some(F32)),
+            (6 * numbers, 2 * numbers)
+        );
+        let codes = numbers + 4 * config.vocab as u64;
+        assert_eq!(of(HeadType::I8, F16, None), (2 * numbers + codes, codes));
+        assert_eq!(
+            of(HeadType::I8, F32, None),
+            (2 * numbers + codes, 2 * numbers + codes)
+        );
+        let blocks = numbers / 32 * 18;
+        assert_eq!(
+            of(HeadType::Q4_0, Q4_0, None),
+            (2 * numbers + blocks, 2 * numbers)
+        );
+        assert_eq!(
+            of(HeadType::Q4_0, F16, Some(Q4_0)),
+            (2 * numbers + blocks, 0)
+        );
+        // A generated embedding is a copy, whatever is read.
+        let bytes = FloatBytes::of_model(&made, HeadType::F16).unwrap();
+        assert_eq!((bytes.held, bytes.copied), (2 * numbers, 2 * numbers));
+    }
 }

@@ -4,10 +4,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use trit_kernel::{AlignedBuf, ByteOwner};
 use trit_measure::sys::FileMap;
 
 use super::error::{FileError, FileName};
+
+/// Bytes that are mapped by one call: many calls, so that all threads take part.
+const POPULATED: usize = 16 << 20;
 
 /// What holds the bytes of one file.
 enum Held {
@@ -89,6 +93,17 @@ impl Bytes {
     /// The owner and the range inside of it, to lend to a packed matrix.
     pub(crate) fn lend(&self) -> (Arc<dyn ByteOwner>, Range<usize>) {
         (Arc::clone(&self.owner) as _, self.range.clone())
+    }
+
+    /// Loads and maps the pages of this range, where they are a map's.
+    pub(crate) fn populate(&self) {
+        if let Held::Map(map) = &*self.owner {
+            let Range { start, end } = self.range;
+            (start..end)
+                .into_par_iter()
+                .step_by(POPULATED)
+                .for_each(|start| map.populate(start..end.min(start + POPULATED)));
+        }
     }
 
     /// Gives the pages of this range back to the system, where they are a map's.

@@ -239,6 +239,11 @@ impl FloatMatrix {
         })
     }
 
+    /// Maps the pages of the matrix, where they are a map's, so that reading it all takes no page faults.
+    pub(crate) fn populate(&self) {
+        self.bytes.populate();
+    }
+
     /// Gives the pages of the matrix back to the system, where they are a map's (after a copy in another type was made).
     pub fn release(&self) {
         self.bytes.release();

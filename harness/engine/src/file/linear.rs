@@ -133,6 +133,20 @@ impl LinearSource {
     }
 
     pub(crate) fn release(&self) {
+        if let Some(bytes) = self.bytes() {
+            bytes.release();
+        }
+    }
+
+    /// Maps the pages of the codes, where they are a map's.
+    pub(crate) fn populate(&self) {
+        if let Some(bytes) = self.bytes() {
+            bytes.populate();
+        }
+    }
+
+    /// The codes as a file has them.
+    fn bytes(&self) -> Option<&Bytes> {
         match &self.codes {
             Codes::I2s(bytes)
             | Codes::I2sArm(bytes)
@@ -144,8 +158,8 @@ impl LinearSource {
             | Codes::Iq2BnR4(bytes)
             | Codes::Tl1 { bytes, .. }
             | Codes::Tl2 { bytes, .. }
-            | Codes::Float { bytes, .. } => bytes.release(),
-            Codes::Synthetic(_) => {}
+            | Codes::Float { bytes, .. } => Some(bytes),
+            Codes::Synthetic(_) => None,
         }
     }
 }

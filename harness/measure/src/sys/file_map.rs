@@ -74,6 +74,23 @@ impl FileMap {
         }
     }
 
+    /// Loads the pages of `range` (bytes of the file) and maps them, so that reading them takes no page faults. Where the system
+    /// has no such call (Linux before 5.14), or no memory, nothing happens: they are loaded when somebody looks at them.
+    ///
+    /// # Panics
+    /// When the range is not inside the file.
+    pub fn populate(&self, range: Range<usize>) {
+        let range = self.checked(range);
+        #[cfg(target_os = "linux")]
+        if !range.is_empty() {
+            let _hint = self
+                .map
+                .advise_range(Advice::PopulateRead, range.start, range.len());
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
+
     /// Takes the whole pages inside `range` (bytes of the file) out of this process' resident set; they are loaded
     /// again when somebody looks at them. Returns the number of bytes given back, 0 where the system refuses.
     ///
@@ -140,6 +157,8 @@ mod tests {
         assert_eq!(map.bytes(), content);
         assert_eq!(map.release(0..content.len()), content.len());
         map.advise_random();
+        map.populate(page + 1..2 * page);
+        map.populate(5..5);
         assert_eq!(map.bytes(), content);
     }
 

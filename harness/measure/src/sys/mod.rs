@@ -6,6 +6,7 @@ pub mod child;
 pub(crate) mod columns;
 mod cpuid;
 mod file_map;
+mod heap;
 mod huge_buf;
 pub mod interrupt;
 pub(crate) mod perf;
@@ -15,6 +16,7 @@ pub(crate) mod usage;
 
 pub(crate) use cpuid::hypervisor_signature;
 pub use file_map::FileMap;
+pub use heap::trim_heap;
 pub use huge_buf::{HugeBuf, Pages};
 
 /// Bytes of a page of memory.

@@ -256,7 +256,6 @@ impl Engines {
     pub(super) fn open(&mut self, task: &Task, cpu: Cpu) -> Result<Box<dyn Subject>, Fault> {
         let (loaded, fresh) = self.get(task, cpu)?;
         let engine = loaded.engine;
-        let vocab = engine.config().vocab;
         let (depth, generated) = (count(task.depth)?, count(task.gen_tokens)?);
         let sequences = count(task.batch)?.max(1);
         let mut all = Vec::with_capacity(sequences);
@@ -272,16 +271,12 @@ impl Engines {
                 "a request needs a prompt, and two tokens to generate",
             ));
         }
-        let wrong = |error: EngineError| fault(&error);
         if task.job == Job::Prefill && sequences > 1 {
             return Err(Fault::unsupported("prompts are processed one by one"));
         }
         if sequences > 1 {
             check_together(engine, sequences, task.seed)?;
         }
-        let mut batch = engine
-            .batch(sequences, depth + prompt + generated)
-            .map_err(wrong)?;
         let tokens = if task.job == Job::Decode {
             sequences
         } else {
@@ -289,17 +284,14 @@ impl Engines {
         };
         let extra =
             (task.added_work > 0.0).then(|| ExtraWork::new(engine, task.added_work, tokens));
-        for sequence in (0..sequences).filter(|_| depth > 0) {
-            let set = DEPTH_SET + SETS * sequence;
-            let filling = inputs::prompt(task.seed, set, depth, vocab);
-            batch.prefill(sequence, &filling).map_err(wrong)?;
-        }
         let timeline = self.timeline.get_or_insert_with(Timeline::start).clone();
-        Ok(Box::new(Request {
+        let mut request = Request {
             loading: timeline.take(),
             timeline,
             engine,
-            batch,
+            batch: None,
+            sequences,
+            seed: task.seed,
             job: task.job,
             depth,
             generated,
@@ -312,14 +304,21 @@ impl Engines {
             started: None,
             answers: Vec::new(),
             extra,
-        }))
+        };
+        // Whether it fits is found out now.
+        request.begin()?;
+        request.rest();
+        Ok(Box::new(request))
     }
 }
 
 /// Requests to one model, one for each sequence: a prompt, and tokens after it.
 struct Request {
     engine: &'static Engine,
-    batch: Batch<'static>,
+    /// Caches and buffers, while the cell is visited; kept between visits where a prompt stands in them that all requests follow.
+    batch: Option<Batch<'static>>,
+    sequences: usize,
+    seed: u64,
     job: Job,
     depth: usize,
     generated: usize,
@@ -361,17 +360,57 @@ fn answer(set: usize, ids: &[u64]) -> Answer {
     }
 }
 
+/// The caches of a cell that is visited.
+fn visited<'b>(batch: &'b mut Option<Batch<'static>>) -> Result<&'b mut Batch<'static>, Fault> {
+    let none = || Fault::failed("a cell that is not visited has no cache");
+    batch.as_mut().ok_or_else(none)
+}
+
 impl Request {
+    /// A visit begins: caches and buffers are there, with all their pages, and in the caches what stands before every prompt.
+    fn begin(&mut self) -> Result<(), Fault> {
+        if self.batch.is_some() {
+            return Ok(());
+        }
+        let wrong = |error: EngineError| fault(&error);
+        let positions = self.depth + self.prompts[0][0].len() + self.generated;
+        let mut batch = self
+            .engine
+            .batch(self.sequences, positions)
+            .map_err(wrong)?;
+        batch.touch();
+        for sequence in (0..self.sequences).filter(|_| self.depth > 0) {
+            let set = DEPTH_SET + SETS * sequence;
+            let vocab = self.engine.config().vocab;
+            let filling = inputs::prompt(self.seed, set, self.depth, vocab);
+            batch.prefill(sequence, &filling).map_err(wrong)?;
+        }
+        self.batch = Some(batch);
+        Ok(())
+    }
+
+    /// A visit is over: the cells that share the worker do not count this one's caches as theirs.
+    fn rest(&mut self) {
+        if self.depth == 0 {
+            self.started = None;
+            self.batch = None;
+            trit_measure::sys::trim_heap();
+        }
+    }
+
     /// The caches as they are before a request.
     fn rewind(&mut self) {
-        for sequence in 0..self.batch.sequences() {
-            self.batch.truncate(sequence, self.depth);
+        if let Some(batch) = &mut self.batch {
+            for sequence in 0..self.sequences {
+                batch.truncate(sequence, self.depth);
+            }
         }
     }
 
     /// The next token of each sequence.
     fn step(&mut self, tokens: &mut [u32]) -> Result<(), Fault> {
-        let logits = self.batch.decode(tokens).map_err(|error| fault(&error))?;
+        let batch = visited(&mut self.batch)?;
+        let logits = batch.decode(tokens).map_err(|error| fault(&error))?;
         for (token, logits) in tokens.iter_mut().zip(logits) {
             *token = greedy(logits);
         }
@@ -380,7 +419,7 @@ impl Request {
 
     /// The answers of requests that generated `tokens`, the sequences of a step side by side.
     fn keep_answers(&mut self, set: usize, tokens: &[u64]) {
-        let sequences = self.batch.sequences();
+        let sequences = self.sequences;
         for sequence in 0..sequences {
             let ids: Vec<u64> = tokens
                 .iter()
@@ -402,7 +441,7 @@ impl Request {
         self.timeline.begin(Phase::Prefill);
         let start = clock.now_ns();
         if self.job == Job::Prefill {
-            let logits = self.batch.prefill(0, &self.prompts[0][set]);
+            let logits = visited(&mut self.batch)?.prefill(0, &self.prompts[0][set]);
             let logits = logits.map_err(wrong)?;
             if let Some(extra) = &mut self.extra {
                 extra.run();
@@ -420,11 +459,12 @@ impl Request {
                 ..Done::default()
             });
         }
-        let sequences = self.batch.sequences();
+        let sequences = self.sequences;
         let mut next = Vec::with_capacity(sequences);
         let mut tokens = Vec::with_capacity(sequences * self.generated);
         for (sequence, prompts) in self.prompts.iter().enumerate() {
-            let logits = self.batch.prefill(sequence, &prompts[set]).map_err(wrong)?;
+            let batch = visited(&mut self.batch)?;
+            let logits = batch.prefill(sequence, &prompts[set]).map_err(wrong)?;
             let token = greedy(logits);
             next.push(token);
             tokens.push(Token {
@@ -471,8 +511,7 @@ impl Request {
             self.cursor = (set + 1) % INPUT_SETS;
             self.rewind();
             let prompt = &self.prompts[0][set];
-            let logits = self
-                .batch
+            let logits = visited(&mut self.batch)?
                 .prefill(0, prompt)
                 .map_err(|error| fault(&error))?;
             calls += 1;
@@ -501,14 +540,14 @@ impl Request {
             .ok_or_else(|| Fault::failed("the cell is not ready to loop"))?;
         let sequences = first.len();
         // Behind the prompts, which are of one length.
-        let after_prompt = self.batch.position(0);
+        let after_prompt = visited(&mut self.batch)?.position(0);
         let clock = MonotonicClock;
         let start = clock.now_ns();
         let mut ids: Vec<u64> = Vec::with_capacity(sequences * self.generated);
         let mut calls = 0;
         for pass in 0.. {
             for sequence in 0..sequences {
-                self.batch.truncate(sequence, after_prompt);
+                visited(&mut self.batch)?.truncate(sequence, after_prompt);
             }
             let mut tokens = first.clone();
             for at in 0..self.generated {
@@ -554,7 +593,7 @@ impl Request {
             (None, 2 * (config.linear_weights() * prompt as u64 + head))
         } else {
             let mean = self.depth + prompt + self.generated / 2;
-            let sequences = self.batch.sequences();
+            let sequences = self.sequences;
             let ops = 2 * sequences as u64 * (config.linear_weights() + head);
             (Some(self.engine.bytes_per_step(sequences, mean)), ops)
         }
@@ -584,6 +623,7 @@ impl Subject for Request {
     }
 
     fn warm_up(&mut self, calls: u64) -> Result<(), Fault> {
+        self.begin()?;
         (0..calls).try_for_each(|_| self.call().map(|_| ()))
     }
 
@@ -595,21 +635,24 @@ impl Subject for Request {
             let vocab = self.engine.config().vocab;
             let other = inputs::prompt(0, CHECK_SET, 1, vocab);
             self.rewind();
-            for sequence in 0..self.batch.sequences() {
-                // There is room for it: a prompt has a token, and nothing is behind the depth.
-                let _ = self.batch.prefill(sequence, &other);
+            if let Some(batch) = &mut self.batch {
+                for sequence in 0..self.sequences {
+                    // There is room for it: a prompt has a token, and nothing is behind the depth.
+                    let _ = batch.prefill(sequence, &other);
+                }
             }
         }
     }
 
     /// A prompt of each sequence, untimed: a warm-up of prefill, and where decode starts.
     fn ready(&mut self) -> Result<(), Fault> {
+        self.begin()?;
         self.poison();
         let set = self.cursor;
         self.rewind();
-        let mut first = Vec::with_capacity(self.batch.sequences());
+        let mut first = Vec::with_capacity(self.sequences);
         for (sequence, prompts) in self.prompts.iter().enumerate() {
-            let logits = self.batch.prefill(sequence, &prompts[set]);
+            let logits = visited(&mut self.batch)?.prefill(sequence, &prompts[set]);
             first.push(greedy(logits.map_err(|error| fault(&error))?));
         }
         if self.job == Job::Decode {
@@ -639,6 +682,7 @@ impl Subject for Request {
     }
 
     fn answers(&mut self) -> Result<Vec<Answer>, Fault> {
+        self.rest();
         Ok(std::mem::take(&mut self.answers))
     }
 }
