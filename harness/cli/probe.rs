@@ -134,7 +134,7 @@ fn verdicts(status: ExitStatus, said: &str, most: usize) -> Vec<Verdict> {
             reason => Verdict::Unavailable(reason.to_owned()),
         })
         .collect();
-    if found.len() < most && !(status.success() && !found.is_empty()) {
+    if found.len() < most && (found.is_empty() || !status.success()) {
         found.push(Verdict::Trapped(how(status)));
     }
     found

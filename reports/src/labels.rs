@@ -49,6 +49,12 @@ pub(crate) fn shape(cell: &Cell) -> String {
                 .filter(|batch| *batch > 1)
                 .map(|batch| format!("batch {batch}")),
         );
+        if !cell.page_cache.is_empty() {
+            parts.push(format!("page cache {}", cell.page_cache));
+        }
+        if !cell.packed_cache.is_empty() {
+            parts.push("packed cache".to_owned());
+        }
     }
     parts.join(", ")
 }

@@ -164,8 +164,11 @@ fn best_table(rows: &[SummaryRow]) -> Option<Table> {
     Table::unless_empty(&header, lines)
 }
 
+/// Column of the time from the start of the process to the first token.
+const STARTS: &str = "start to first token:";
+
 fn models_table(rows: &[SummaryRow]) -> Option<Table> {
-    let lines: Vec<Vec<String>> = rows
+    let mut lines: Vec<Vec<String>> = rows
         .iter()
         .filter(|row| ranked(row) || row.cell.status == Status::Projected)
         .filter(|row| !row.cell.model.is_empty())
@@ -192,13 +195,14 @@ fn models_table(rows: &[SummaryRow]) -> Option<Table> {
                 time(results.p90_ns),
                 time(results.p99_ns),
                 time(results.load_ns),
+                time(results.startup_ttft_ns),
                 bytes(results.peak_rss_bytes),
                 bytes(results.rss_anon_bytes),
                 bytes(results.rss_file_bytes),
             ]
         })
         .collect();
-    let header = [
+    let mut header = vec![
         "model",
         "workload",
         "kernel",
@@ -209,10 +213,20 @@ fn models_table(rows: &[SummaryRow]) -> Option<Table> {
         "p90:",
         "p99:",
         "load:",
+        STARTS,
         "peak RSS:",
         "anonymous:",
         "file-backed:",
     ];
+    // Of most runs nobody asked for it.
+    let column = header.iter().position(|name| *name == STARTS);
+    let empty = |at: usize| lines.iter().all(|line| line[at].is_empty());
+    if let Some(at) = column.filter(|at| empty(*at)) {
+        header.remove(at);
+        for line in &mut lines {
+            line.remove(at);
+        }
+    }
     Table::unless_empty(&header, lines)
 }
 

@@ -292,6 +292,12 @@ fn summarize_cell(index: &Index<'_>, shares: &Shares<'_>, cell: &Cell) -> Summar
         .map(|ns| ns as f64)
         .collect();
     results.load_ns = median(&loads);
+    let starts: Vec<f64> = every
+        .iter()
+        .filter_map(|row| row.startup_ttft_ns)
+        .map(|ns| ns as f64)
+        .collect();
+    results.startup_ttft_ns = median(&starts);
     // Both parts of one visit, or neither: the largest resident set at the end of a visit.
     let parts = every
         .iter()

@@ -20,7 +20,7 @@ use crate::out::{Out, say};
                   and a key that is averaged away is told. Ratios are against the first column. Sources were not measured in turns, \
                   so drift between them is part of every ratio: use `ab` to judge a change.\n\n\
                   Keys: run machine host kernel workload model rows k tokens threads cache head kv prompt prompt_tokens gen_tokens \
-                  depth batch ubatch layout weight_bits isa subject shape.",
+                  depth batch ubatch page_cache packed_cache layout weight_bits isa subject shape.",
     after_help = "Examples:
   tritbench compare before after
   tritbench compare before after --filter workload=decode --measure tokens_per_s

@@ -55,6 +55,13 @@ pub struct Generate {
     /// Tokens of one prefill chunk.
     #[serde(default = "usual_ubatch", deserialize_with = "one_or_more")]
     pub ubatch: Vec<u64>,
+    /// What the page cache holds of the model's files before they are loaded: some of [`Generate::PAGE_CACHES`]. With it each visit is
+    /// by a worker of its own, from the start of its process to the first token.
+    #[serde(default = "any_pages", deserialize_with = "one_or_more")]
+    pub page_cache: Vec<String>,
+    /// Whether packed weights are kept on disk from one visit to the next. Where they are, each visit is by a worker of its own.
+    #[serde(default = "no_cache", deserialize_with = "one_or_more")]
+    pub packed_cache: Vec<bool>,
     /// Whether models with random weights are also projected from parts of their layers when they fit; those that do not fit
     /// always are.
     #[serde(default)]
@@ -79,6 +86,12 @@ fn one_sequence() -> Vec<u64> {
 fn usual_ubatch() -> Vec<u64> {
     vec![512]
 }
+fn any_pages() -> Vec<String> {
+    vec![String::new()]
+}
+fn no_cache() -> Vec<bool> {
+    vec![false]
+}
 fn f16() -> Vec<String> {
     vec!["f16".to_owned()]
 }
@@ -91,6 +104,16 @@ trait Single: Sized {
     }
     fn text(_value: &str) -> Option<Self> {
         None
+    }
+    fn flag(_value: bool) -> Option<Self> {
+        None
+    }
+}
+
+impl Single for bool {
+    const WANT: &'static str = "true, false, or a list of them";
+    fn flag(value: bool) -> Option<Self> {
+        Some(value)
     }
 }
 
@@ -132,6 +155,11 @@ where
                 .and_then(T::number)
                 .map(|one| vec![one])
                 .ok_or_else(|| E::invalid_value(unexpected, &self))
+        }
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<Vec<T>, E> {
+            T::flag(value)
+                .map(|one| vec![one])
+                .ok_or_else(|| E::invalid_type(de::Unexpected::Bool(value), &self))
         }
         fn visit_str<E: de::Error>(self, value: &str) -> Result<Vec<T>, E> {
             T::text(value)
@@ -229,6 +257,17 @@ pub struct ModelOptions<'a> {
     pub head: &'a str,
     /// Tokens of one prefill chunk.
     pub ubatch: u64,
+    /// What the page cache holds of the model's files before they are loaded; empty where nobody looks.
+    pub page_cache: &'a str,
+    /// Whether packed weights are kept on disk.
+    pub packed_cache: bool,
+}
+
+impl ModelOptions<'_> {
+    /// Whether the start of the process belongs to what is measured.
+    pub fn starts(&self) -> bool {
+        !self.page_cache.is_empty() || self.packed_cache
+    }
 }
 
 impl Generate {
@@ -238,6 +277,8 @@ impl Generate {
     pub const KVS: [&'static str; 3] = ["f16", "f32", "i8"];
     /// Types of the output head.
     pub const HEADS: [&'static str; 5] = ["f16", "f32", "i8", "q6_k", "q4_0"];
+    /// What the page cache may be asked to hold of a model's files before they are loaded: all of them, or nothing.
+    pub const PAGE_CACHES: [&'static str; 2] = ["warm", "cold"];
     /// Most sequences that are decoded together.
     pub const MOST_SEQUENCES: u64 = 32;
 
@@ -247,7 +288,17 @@ impl Generate {
         for kv in &self.kv {
             for head in &self.head {
                 for ubatch in self.ubatch.iter().copied() {
-                    all.push(ModelOptions { kv, head, ubatch });
+                    for page_cache in &self.page_cache {
+                        for packed_cache in self.packed_cache.iter().copied() {
+                            all.push(ModelOptions {
+                                kv,
+                                head,
+                                ubatch,
+                                page_cache,
+                                packed_cache,
+                            });
+                        }
+                    }
                 }
             }
         }
@@ -340,6 +391,7 @@ impl Generate {
                 return Err((key, format!("`{value}` is not one of {known}")));
             }
         }
+        self.check_starts()?;
         for name in &self.prompts {
             if embedded_prompt(name).is_none() {
                 let known = prompt_names().join(" ");
@@ -385,6 +437,40 @@ impl Generate {
             }
         }
         Ok(())
+    }
+
+    /// How models are loaded is a matter of their files.
+    fn check_starts(&self) -> Result<(), Fault> {
+        check_filled("page_cache", &self.page_cache)?;
+        check_filled("packed_cache", &self.packed_cache)?;
+        let unusual = self.page_cache != any_pages();
+        let unknown = |value: &&String| !Self::PAGE_CACHES.contains(&value.as_str());
+        if let Some(value) = self
+            .page_cache
+            .iter()
+            .find(|value| unusual && unknown(value))
+        {
+            let known = Self::PAGE_CACHES.join(", ");
+            return Err(("page_cache", format!("`{value}` is not one of {known}")));
+        }
+        let made = |model: &&String| model.starts_with("synth:") || model.starts_with("builtin:");
+        let packed = self.packed_cache.contains(&true);
+        match self.models.iter().find(made) {
+            Some(model) if unusual || packed => {
+                let key = if unusual {
+                    "page_cache"
+                } else {
+                    "packed_cache"
+                };
+                Err((
+                    key,
+                    format!(
+                        "stands beside `{model}`, which is made in memory; hint: the path of a model file, such as `tritbench model synth` writes"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_models(&self) -> Result<(), Fault> {

@@ -22,6 +22,10 @@ const SUITES: &[(&str, &str)] = &[
         "peers-2b4t",
         include_str!("../../../suites/peers-2b4t.toml"),
     ),
+    (
+        "load-times",
+        include_str!("../../../suites/load-times.toml"),
+    ),
 ];
 
 /// The text of an embedded suite.

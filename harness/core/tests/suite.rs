@@ -234,6 +234,26 @@ fn a_mistake_is_named_with_its_place() {
             "generate[0].workloads: is empty",
         ),
         (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\npage_cache = [\"warm\", \"tepid\"]\n",
+            "generate[0].page_cache: `tepid` is not one of warm, cold",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\npage_cache = []\n",
+            "generate[0].page_cache: is empty",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\npacked_cache = \"yes\"\n",
+            "expected true, false, or a list of them",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\", \"synth:2b4t\"]\npage_cache = \"cold\"\n",
+            "generate[0].page_cache: stands beside `synth:2b4t`",
+        ),
+        (
+            "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"builtin:shakespeare\"]\npacked_cache = true\n",
+            "generate[0].packed_cache: stands beside `builtin:shakespeare`",
+        ),
+        (
             "[[generate]]\nworkloads = [\"decode\"]\nmodels = [\"m\"]\nbatch = [1, 33]\n",
             "generate[0].batch: 33 is not in 1..=32",
         ),

@@ -431,11 +431,10 @@ impl FloatBytes {
         let in_place = in_files(head) == Some(untied.unwrap_or(embedding));
         let head_copy = if in_place { 0 } else { of_head };
         let (of_embedding, embedding_copy) = match (untied, head) {
-            (Some(_), _) => (bytes(embedding), 0),
             // One matrix is both.
             (None, HeadType::F16) => (0, 0),
             (None, HeadType::F32) if in_place => (0, 0),
-            (None, HeadType::F32) => (bytes(embedding), 0),
+            (Some(_), _) | (None, HeadType::F32) => (bytes(embedding), 0),
             // Beside a smaller head it is kept in halves.
             (None, HeadType::I8 | HeadType::Q6K | HeadType::Q4_0) => {
                 let halves = bytes(FloatType::F16);
@@ -541,6 +540,7 @@ fn pack(source: &LinearSource, layout: LayoutId, out: &mut [u8]) -> Result<(), E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::FloatType::{Bf16, F16, F32, Q4_0};
     use crate::synth::{Shape, checkpoint};
 
     #[test]
@@ -553,7 +553,6 @@ mod tests {
             let FloatBytes { held, copied } = FloatBytes::of(config, head, embedding, untied);
             (held, copied)
         };
-        use FloatType::{Bf16, F16, F32, Q4_0};
         assert_eq!(of(HeadType::F16, F16, None), (2 * numbers, 0));
         assert_eq!(of(HeadType::F16, Bf16, None), (2 * numbers, 2 * numbers));
         assert_eq!(of(HeadType::F32, F32, None), (4 * numbers, 0));

@@ -45,6 +45,11 @@ fn id(work: &EngineWork<'_>) -> String {
         (options.kv != "f16", format!("kv-{}", options.kv)),
         (options.head != "f16", format!("head-{}", options.head)),
         (options.ubatch != 512, format!("u{}", options.ubatch)),
+        (
+            !options.page_cache.is_empty(),
+            format!("page-{}", options.page_cache),
+        ),
+        (options.packed_cache, "packed".to_owned()),
     ];
     let unusual = unusual.into_iter().filter(|(is, _)| *is);
     parts.extend(unusual.map(|(_, part)| part));
@@ -76,6 +81,7 @@ pub(crate) fn engine_cell(context: &PlanContext, work: &EngineWork<'_>) -> Plann
     let text = embedded_prompt(&request.prompt);
     let prompt_tokens = text.map_or(request.prompt_tokens, prompt_estimate);
     let positions = request.depth + prompt_tokens + request.gen_tokens;
+    let setup_ns = estimate.engine_setup_ns(weights, head, request.batch);
     let kv = |shape: &ModelShape| kv_memory(shape, positions).saturating_mul(request.batch);
     PlannedCell {
         cell: Cell {
@@ -96,6 +102,8 @@ pub(crate) fn engine_cell(context: &PlanContext, work: &EngineWork<'_>) -> Plann
             depth: Some(request.depth),
             batch: Some(request.batch),
             ubatch: Some(options.ubatch),
+            page_cache: options.page_cache.to_owned(),
+            packed_cache: if options.packed_cache { "yes" } else { "" }.to_owned(),
             ..Cell::default()
         },
         station: Station::Engine,
@@ -103,15 +111,18 @@ pub(crate) fn engine_cell(context: &PlanContext, work: &EngineWork<'_>) -> Plann
             || file_bytes.unwrap_or(0).saturating_mul(13) / 10 + (256 << 20),
             |shape| model_memory(shape, estimate.weight_bits).saturating_add(kv(shape)),
         ),
-        setup_ns: estimate.engine_setup_ns(weights, head, request.batch),
-        visit_ns: estimate.engine_visit_ns(
-            weights,
-            head,
-            threads,
-            prompt_tokens,
-            request.gen_tokens,
-            request.batch,
-        ),
+        setup_ns,
+        visit_ns: estimate
+            .engine_visit_ns(
+                weights,
+                head,
+                threads,
+                prompt_tokens,
+                request.gen_tokens,
+                request.batch,
+            )
+            // Each visit loads the model.
+            .saturating_add(if options.starts() { setup_ns } else { 0 }),
         ..PlannedCell::default()
     }
 }

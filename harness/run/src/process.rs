@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use trit_measure::{Memory, Roots};
+use trit_measure::{Clock, Memory, MonotonicClock, Roots};
 
 use crate::protocol::{Hello, Reply, Request};
 
@@ -108,6 +108,8 @@ pub struct Worker {
     stderr_end: Option<Receiver<()>>,
     /// What it said first.
     pub hello: Hello,
+    /// From before it was started until it had said that.
+    pub startup_ns: u64,
     /// The largest resident set that it may have.
     max_rss_bytes: Option<u64>,
 }
@@ -149,6 +151,7 @@ impl Worker {
         timeout: Duration,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Self, WorkerError> {
+        let begun = MonotonicClock.now_ns();
         let mut child = Command::new(&command.program)
             .args(&command.args)
             .envs(command.env.iter().map(|(name, value)| (name, value)))
@@ -192,9 +195,11 @@ impl Worker {
             stderr,
             stderr_end,
             hello: Hello::default(),
+            startup_ns: 0,
             max_rss_bytes: None,
         };
         let line = worker.line(timeout, interrupted, &mut || {})?;
+        worker.startup_ns = MonotonicClock.now_ns().saturating_sub(begun);
         worker.hello = serde_json::from_str(&line)
             .map_err(|error| worker.protocol_error(&line, &error.to_string()))?;
         if worker.hello.protocol == 0 {

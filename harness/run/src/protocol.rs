@@ -121,6 +121,10 @@ pub struct Task {
     pub depth: u64,
     /// Sequences that are decoded together; 0 from masters that know of one alone.
     pub batch: u64,
+    /// What the page cache has to hold of the model's files before they are loaded: `warm`, `cold`, or empty.
+    pub page_cache: String,
+    /// Where packed weights are kept; empty: nowhere.
+    pub packed_cache: String,
     /// The text of the prompt, where it is no random tokens.
     pub prompt_text: String,
     /// Work that is added so that a gate can be tested: this share of the rows is multiplied once more.
@@ -302,6 +306,8 @@ pub struct Opened {
     pub head: String,
     /// Time to load the model.
     pub load_ns: Option<u64>,
+    /// From when it began to be loaded to the first token of the first prompt, where the task says how it is loaded.
+    pub first_token_ns: Option<u64>,
     /// Tokens of a prompt that is a text.
     pub prompt_tokens: Option<u64>,
     /// Whether a prompt that is a text was spelled with the model's tokenizer; otherwise it is seeded ids, about as many.

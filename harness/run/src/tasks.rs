@@ -74,6 +74,9 @@ pub(crate) fn task_of(plan: &Plan, planned: &PlannedCell) -> Task {
         gen_tokens: cell.gen_tokens.unwrap_or(0),
         depth: cell.depth.unwrap_or(0),
         batch: cell.batch.unwrap_or(1),
+        page_cache: cell.page_cache.clone(),
+        // Where, the master knows.
+        packed_cache: String::new(),
         prompt_text: embedded_prompt(&cell.prompt).unwrap_or_default().to_owned(),
         added_work: 0.0,
         // Of our own workers the master knows; programs are watched by theirs.
@@ -109,6 +112,8 @@ pub(crate) fn reference_task(task: &Task, threads: u64) -> Task {
             reference.depth = 0;
             reference.ubatch = 0;
             reference.batch = 0;
+            reference.page_cache.clear();
+            reference.packed_cache.clear();
             reference.prompt_text.clear();
         }
         // The engine on as portable a kernel as models of that size permit, with everything in f32.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trit_core::{NOT_MEASURED, PlannedCell, PlannedPair, Station, Status};
 
-use crate::execute::bench_key;
+use crate::execute::{bench_key, starts};
 
 /// The wave that is being filled.
 struct Filling {
@@ -110,6 +110,9 @@ fn put_models(cells: &mut [PlannedCell], filling: &mut Filling) {
                 && planned.cell.reason == NOT_MEASURED
         })
         .collect();
+    let (alone, whole): (Vec<usize>, Vec<usize>) = whole
+        .into_iter()
+        .partition(|&at| starts(&cells[at].cell));
     let programs = whole
         .iter()
         .map(|&at| &cells[at])
@@ -135,5 +138,17 @@ fn put_models(cells: &mut [PlannedCell], filling: &mut Filling) {
             let (key, bytes) = need(&cells[at]);
             cells[at].wave = filling.place(key, bytes);
         }
+    }
+    // Nobody else may have the files of a model mapped when they have to leave the page cache.
+    if !alone.is_empty() {
+        filling.next();
+    }
+    for at in alone {
+        let planned = &cells[at];
+        let (key, bytes) = (
+            bench_key(planned.station, &planned.cell),
+            planned.memory_bytes,
+        );
+        cells[at].wave = filling.place(key, bytes);
     }
 }

@@ -225,3 +225,51 @@ prompts = ["harbour"]
         assert_eq!(cell.prompt_tokens, Some(tokens), "{}", cell.cell);
     }
 }
+
+#[test]
+fn a_model_is_started_with_and_without_its_pages_and_packed_weights() {
+    // On the disk of the build: a file system in memory has no pages to drop.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let golden = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/golden/bitnet-tiny/model-i2_s.gguf"
+    );
+    let model = dir.path().join("model.gguf");
+    std::fs::copy(golden, &model).unwrap();
+    let suite = format!(
+        r#"
+[[generate]]
+workloads = ["prefill"]
+models = ["{}"]
+kernels = ["w2a8-naive-scalar"]
+threads = [1]
+prompt_tokens = 5
+page_cache = ["warm", "cold"]
+packed_cache = [false, true]
+"#,
+        model.display()
+    );
+    let ran = run(&dir.path().join("run"), &suite);
+    let mut found = BTreeSet::new();
+    for cell in &ran.cells {
+        assert_eq!(cell.status, Status::Ok, "{}: {}", cell.cell, cell.reason);
+        let packed = cell.packed_cache == "yes";
+        let id = format!(
+            "/page-{}{}/t1",
+            cell.page_cache,
+            if packed { "/packed" } else { "" }
+        );
+        assert!(cell.cell.ends_with(&id), "{}", cell.cell);
+        found.insert((cell.page_cache.clone(), packed));
+        let samples = ran.measurements.iter().filter(|row| row.cell == cell.cell);
+        let samples: Vec<&Measurement> = samples.collect();
+        assert!(!samples.is_empty(), "{}", cell.cell);
+        for sample in samples {
+            // Every visit loads: the process starts, then the model is loaded, then the prompt goes in.
+            let (load, start) = (sample.load_ns.unwrap(), sample.startup_ttft_ns.unwrap());
+            assert!(0 < load && load < start, "{load} {start}");
+        }
+    }
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(!dir.path().join("run/packed-cache").exists());
+}

@@ -21,7 +21,7 @@ use crate::summary::LEVEL;
 pub use text::contrast_text;
 
 /// Keys of a cell by which cells are matched.
-pub(crate) const MATCHED: [&str; 16] = [
+pub(crate) const MATCHED: [&str; 18] = [
     "kernel",
     "workload",
     "model",
@@ -38,6 +38,8 @@ pub(crate) const MATCHED: [&str; 16] = [
     "depth",
     "batch",
     "ubatch",
+    "page_cache",
+    "packed_cache",
 ];
 /// Keys that follow from the kernel.
 const OF_KERNEL: [&str; 3] = ["layout", "weight_bits", "isa"];

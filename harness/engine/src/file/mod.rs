@@ -301,7 +301,10 @@ impl Checkpoint {
 }
 
 /// The files that hold the weights of `path`: itself, or the safetensors of the folder it is (or is a file of).
-pub(crate) fn weight_files(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+///
+/// # Errors
+/// When the system refuses, or a folder holds no safetensors.
+pub fn weight_files(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     match folder(path) {
         Some(dir) => hf::weight_files(&dir),
         None => Ok(vec![path.to_path_buf()]),

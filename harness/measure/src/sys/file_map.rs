@@ -118,6 +118,40 @@ impl FileMap {
         if released.is_ok() { end - start } else { 0 }
     }
 
+    /// Bytes of the file that the page cache holds, whoever put them there.
+    ///
+    /// # Errors
+    /// When the system does not tell: only Linux does here.
+    pub fn resident_bytes(&self) -> io::Result<usize> {
+        #[cfg(target_os = "linux")]
+        {
+            let page = page_bytes();
+            let mut pages = vec![0u8; self.map.len().div_ceil(page)];
+            if pages.is_empty() {
+                return Ok(0);
+            }
+            // SAFETY: the range is the map's, and `pages` has a byte for each page of it.
+            let result = unsafe {
+                libc::mincore(
+                    self.map.as_ptr().cast_mut().cast(),
+                    self.map.len(),
+                    pages.as_mut_ptr(),
+                )
+            };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The lowest bit is the answer. The last page may have fewer bytes of the file.
+            let starts = (0..self.map.len()).step_by(page);
+            let resident = starts.zip(&pages).filter(|(_, page)| **page & 1 == 1);
+            Ok(resident
+                .map(|(start, _)| page.min(self.map.len() - start))
+                .sum())
+        }
+        #[cfg(not(target_os = "linux"))]
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn checked(&self, range: Range<usize>) -> Range<usize> {
         assert!(
             range.start <= range.end && range.end <= self.map.len(),
@@ -125,6 +159,32 @@ impl FileMap {
             self.map.len()
         );
         range
+    }
+}
+
+/// Writes what is not yet on the disk, and asks the system to take the file out of the page cache. Pages that anybody has mapped
+/// stay: look with [`FileMap::resident_bytes`] what came of it.
+///
+/// # Errors
+/// When the system refuses, and on systems without such a call.
+pub fn drop_file_pages(file: &File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // Only clean pages can be dropped. A file that is open for reading alone may refuse this, and needs it not.
+        let _synced = file.sync_all();
+        // SAFETY: the descriptor is open, and the call changes nothing but what is cached.
+        let result =
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        match result {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

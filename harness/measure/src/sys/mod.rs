@@ -15,7 +15,7 @@ pub(crate) mod team;
 pub(crate) mod usage;
 
 pub(crate) use cpuid::hypervisor_signature;
-pub use file_map::FileMap;
+pub use file_map::{FileMap, drop_file_pages};
 pub use heap::trim_heap;
 pub use huge_buf::{HugeBuf, Pages};
 

@@ -37,6 +37,7 @@ pub(crate) fn bench_key(station: Station, cell: &Cell) -> String {
     match station {
         // Prompts and depths are matters of a request, not of the engine. Caches of many sequences would be part of the memory
         // of cells with one.
+        Station::Engine if starts(cell) => cell.cell.clone(),
         Station::Engine => format!(
             "engine {} {} t{:?} {} {} u{:?} b{:?}",
             cell.kernel, cell.model, cell.threads, cell.kv, cell.head, cell.ubatch, cell.batch
@@ -45,6 +46,11 @@ pub(crate) fn bench_key(station: Station, cell: &Cell) -> String {
         Station::Kernel | Station::Pair if cell.kernel.is_empty() => cell.subject.clone(),
         Station::Kernel | Station::Pair => format!("kernel {}", cell.kernel),
     }
+}
+
+/// Whether the start of its process belongs to what a cell measures.
+pub(crate) fn starts(cell: &Cell) -> bool {
+    !cell.page_cache.is_empty() || !cell.packed_cache.is_empty()
 }
 
 impl Benches {
@@ -111,6 +117,12 @@ impl Benches {
                 Err(trouble(&error))
             }
         }
+    }
+
+    /// How long the worker took to start.
+    pub(super) fn startup_ns(&self, key: &str) -> Option<u64> {
+        let worker = self.by_key.get(key)?.worker.as_ref()?;
+        Some(worker.startup_ns)
     }
 
     /// Ends one worker.

@@ -8,10 +8,13 @@ use trit_core::{
     RunDirError, Side, Station, Status, TimelineRow, TokenRow, Workload, is_final,
 };
 
-use super::bench::{Benches, REFERENCE, bench_key};
+use super::bench::{Benches, REFERENCE, bench_key, starts};
 use super::energy::Energy;
 use super::verify::{FirstAnswers, against_truth, check, check_program};
-use super::{Earlier, Item, RunOptions, Visited, measurement, planned_row, token_rows, unfinished};
+use super::{
+    Earlier, Item, PACKED_CACHE, RunOptions, Visited, measurement, planned_row, token_rows,
+    unfinished,
+};
 use crate::estimate::SLICE_NS;
 use crate::pairing::{Contest, Pairing, SideError, iterations_for};
 use crate::progress::Progress;
@@ -70,6 +73,8 @@ pub(super) struct State {
     iterations: u64,
     /// Load time of a model, until the first sample has taken it.
     load_ns: Option<u64>,
+    /// From the start of the worker to the first token, likewise.
+    startup_ttft_ns: Option<u64>,
     /// Whether the cell has a sample.
     sampled: bool,
 }
@@ -318,6 +323,10 @@ impl<'a> Master<'a> {
             .map_err(|why| stop(Status::Wrong, why))?;
         }
         self.keep_facts(id, &opened)?;
+        let startup_ns = self.benches.startup_ns(key);
+        self.state(id)?.startup_ttft_ns = startup_ns
+            .zip(opened.first_token_ns)
+            .map(|(start, first)| start.saturating_add(first));
         self.state(id)?.truth = truth;
         self.benches.opened(key, id, slot);
         if matches!(self.state(id)?.station, Station::Kernel | Station::Pair) {
@@ -458,19 +467,26 @@ impl<'a> Master<'a> {
     fn sample_cell(&mut self, id: &str, round: u64) -> Result<u64, Trouble> {
         let state = self.state(id)?;
         let key = bench_key(state.station, &state.row);
+        let starts = starts(&state.row);
+        let begun = self.now_ns();
         let slot = self.open(&key, id)?;
         let state = self.state(id)?;
         let warm_up = u64::from(matches!(state.station, Station::Kernel | Station::Pair));
         let iterations = state.iterations;
         let fraction = self.fraction();
         self.progress.working(id, fraction);
-        let start = self.now_ns();
+        let start = if starts { begun } else { self.now_ns() };
         let (sample, tokens) = self.slice_of(&key, id, slot, iterations, warm_up)?;
         let spent = self.now_ns().saturating_sub(start);
         let mut row = measurement(id, &sample);
         row.round = round;
         row.block = round;
         row.load_ns = self.state(id)?.load_ns.take();
+        row.startup_ttft_ns = self.state(id)?.startup_ttft_ns.take();
+        if starts {
+            // The next visit starts anew.
+            self.benches.close(&key);
+        }
         self.tokens.rows(&token_rows(id, round, &tokens))?;
         self.keep_timeline(id, Some(round), sample.timeline)?;
         self.measurements.rows(&[row])?;
@@ -646,14 +662,20 @@ impl State {
             floor.max(Duration::from_nanos(expected_ns.saturating_mul(PATIENCE)))
         };
         let row = planned_row(planned, earlier);
+        let mut task = task_of(plan, planned);
+        if !planned.cell.packed_cache.is_empty() {
+            let dir = options.dir.path().join(PACKED_CACHE);
+            task.packed_cache = dir.display().to_string();
+        }
         Self {
-            task: task_of(plan, planned),
+            task,
             station: planned.station,
             setup: allow(options.timeouts.setup, planned.setup_ns),
             slice: allow(options.timeouts.slice, planned.visit_ns),
             truth: None,
             iterations: 1,
             load_ns: None,
+            startup_ttft_ns: None,
             sampled: row.status == Status::Ok,
             row,
         }

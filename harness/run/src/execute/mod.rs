@@ -20,7 +20,7 @@ use crate::merge::{MergeError, merge_log};
 use crate::outcome::Outcome;
 use crate::process::WorkerCommand;
 use crate::progress::Progress;
-pub(crate) use bench::bench_key;
+pub(crate) use bench::{bench_key, starts};
 pub use energy::{EnergyMeans, EnergyPass};
 use master::{Master, Trouble};
 
@@ -93,6 +93,9 @@ struct Visited {
     done: bool,
 }
 
+/// Where in a run directory packed weights are kept while it runs.
+const PACKED_CACHE: &str = "packed-cache";
+
 /// Fewest visits before the budget counts: of a micro cell (six are the fewest that carry a 95 % interval of their median),
 /// of a cell of a whole model, blocks of a pair.
 const FEWEST_CELL: u64 = 6;
@@ -129,6 +132,8 @@ pub fn execute(options: RunOptions<'_>, progress: &mut dyn Progress) -> Result<O
     let wanted = master.energy_wanted(&plan);
     let unusable_content = master.unusable_content();
     drop(master);
+    // What cells with a packed cache kept: large, and of use to nobody else.
+    let _ = std::fs::remove_dir_all(dir.path().join(PACKED_CACHE));
     if let (Some(log), Some(wait), false) = (log, wait, interrupted) {
         merge_at_end(&dir, &mut session, &log, wait)?;
     }

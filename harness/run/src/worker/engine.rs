@@ -6,14 +6,14 @@ use std::path::Path;
 use trit_core::{TimelineRow, prompt_estimate};
 use trit_engine::file::FileOptions;
 use trit_engine::{
-    ActivationType, Batch, Engine, EngineError, EngineOptions, ExtraWork, ModelName, Sampler,
-    SamplerOptions,
+    ActivationType, Batch, Engine, EngineError, EngineOptions, ExtraWork, ModelName, PackedCache,
+    Sampler, SamplerOptions,
 };
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
 
 use super::timeline::{Phase, Timeline};
-use super::{Done, Fault, Subject};
+use super::{Done, Fault, Subject, startup};
 use crate::inputs;
 use crate::protocol::{Answer, FailureKind, INPUT_SETS, Job, Opened, Task, Token};
 
@@ -42,10 +42,11 @@ pub(super) struct Engines {
 struct Loaded {
     engine: &'static Engine,
     load_ns: u64,
+    first_token_ns: Option<u64>,
     check: String,
 }
 
-fn fault(error: &EngineError) -> Fault {
+pub(super) fn fault(error: &EngineError) -> Fault {
     let kind = match error {
         EngineError::File(error) if !error.is_io() => FailureKind::Content,
         EngineError::UnknownKernel(_)
@@ -80,12 +81,22 @@ fn options(task: &Task, cpu: Cpu) -> Result<EngineOptions, Fault> {
         },
         cpu,
         file: FileOptions::default(),
-        cache: None,
+        cache: cache(task)?,
         max_memory_bytes: None,
     })
 }
 
-fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
+/// Where packed weights of the task's model are kept.
+fn cache(task: &Task) -> Result<Option<PackedCache>, Fault> {
+    if task.packed_cache.is_empty() {
+        return Ok(None);
+    }
+    let (dir, model) = (Path::new(&task.packed_cache), Path::new(&task.model));
+    let cache = PackedCache::new(dir, model).map_err(|error| fault(&error.into()))?;
+    Ok(Some(cache))
+}
+
+pub(super) fn load(task: &Task, cpu: Cpu) -> Result<Engine, Fault> {
     let wrong = |error: EngineError| fault(&error);
     let options = options(task, cpu)?;
     let model = ModelName::parse(Path::new(&task.model)).map_err(Fault::unsupported)?;
@@ -160,7 +171,11 @@ fn check_together(engine: &Engine, sequences: usize, seed: u64) -> Result<(), Fa
 }
 
 /// The prompts of one sequence, one for each input set, and whether a text was spelled with the model's tokenizer.
-fn prompts(task: &Task, engine: &Engine, sequence: usize) -> Result<(Vec<Vec<u32>>, bool), Fault> {
+pub(super) fn prompts(
+    task: &Task,
+    engine: &Engine,
+    sequence: usize,
+) -> Result<(Vec<Vec<u32>>, bool), Fault> {
     // The vocabulary of a model of random weights is made up: it spells every byte.
     let tokenizer = engine
         .tokenizer()
@@ -227,8 +242,8 @@ impl Engines {
     fn get(&mut self, task: &Task, cpu: Cpu) -> Result<(Loaded, bool), Fault> {
         let model = (task.model.clone(), task.kernel.clone(), task.seed);
         let key = format!(
-            "t{} {} {} u{}",
-            task.threads, task.kv, task.head, task.ubatch
+            "t{} {} {} u{} {} {}",
+            task.threads, task.kv, task.head, task.ubatch, task.page_cache, task.packed_cache
         );
         let of_model = self.loaded.entry(model).or_default();
         if let Some(loaded) = of_model.get(&key) {
@@ -236,16 +251,23 @@ impl Engines {
         }
         let timeline = self.timeline.get_or_insert_with(Timeline::start);
         timeline.begin(Phase::Load);
-        let start = MonotonicClock.now_ns();
-        let shared = beside(of_model.values(), task, cpu);
-        let fresh = matches!(shared, Ok(None));
-        let engine = shared.and_then(|engine| engine.map_or_else(|| load(task, cpu), Ok));
-        let load_ns = MonotonicClock.now_ns() - start;
+        let (started, fresh) = if startup::counts(task) {
+            (startup::start(task, cpu), true)
+        } else {
+            let start = MonotonicClock.now_ns();
+            let shared = beside(of_model.values(), task, cpu);
+            let fresh = matches!(shared, Ok(None));
+            let engine = shared.and_then(|engine| engine.map_or_else(|| load(task, cpu), Ok));
+            let load_ns = MonotonicClock.now_ns() - start;
+            (engine.map(|engine| (engine, load_ns, None)), fresh)
+        };
         timeline.end();
-        let engine: &'static Engine = Box::leak(Box::new(engine?));
+        let (engine, load_ns, first_token_ns) = started?;
+        let engine: &'static Engine = Box::leak(Box::new(engine));
         let loaded = Loaded {
             engine,
             load_ns,
+            first_token_ns,
             check: check(engine, task.seed)?,
         };
         of_model.insert(key, loaded.clone());
@@ -299,6 +321,7 @@ impl Engines {
             text: !task.prompt_text.is_empty(),
             spelled,
             load_ns: fresh.then_some(loaded.load_ns),
+            first_token_ns: loaded.first_token_ns.filter(|_| fresh),
             check: loaded.check,
             cursor: 0,
             started: None,
@@ -329,6 +352,7 @@ struct Request {
     /// Whether it was spelled with the model's tokenizer.
     spelled: bool,
     load_ns: Option<u64>,
+    first_token_ns: Option<u64>,
     check: String,
     cursor: usize,
     /// Of a decode cell that is ready to loop: the input set that is in the caches, and the token after each prompt.
@@ -341,7 +365,7 @@ struct Request {
 }
 
 /// The most likely token; the first of equals.
-fn greedy(logits: &[f32]) -> u32 {
+pub(super) fn greedy(logits: &[f32]) -> u32 {
     let best = logits
         .iter()
         .enumerate()
@@ -610,6 +634,7 @@ impl Subject for Request {
             weight_bits: Some(spec.weight_bits),
             head: self.engine.head().to_owned(),
             load_ns: self.load_ns,
+            first_token_ns: self.first_token_ns,
             timeline: self.loading.clone(),
             bytes_per_call,
             ops_per_call: Some(ops),

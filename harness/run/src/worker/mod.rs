@@ -10,6 +10,7 @@ mod multiply;
 mod pack;
 mod probe;
 mod program;
+mod startup;
 mod timeline;
 mod weights;
 
