@@ -110,9 +110,8 @@ fn put_models(cells: &mut [PlannedCell], filling: &mut Filling) {
                 && planned.cell.reason == NOT_MEASURED
         })
         .collect();
-    let (alone, whole): (Vec<usize>, Vec<usize>) = whole
-        .into_iter()
-        .partition(|&at| starts(&cells[at].cell));
+    let (alone, whole): (Vec<usize>, Vec<usize>) =
+        whole.into_iter().partition(|&at| starts(&cells[at].cell));
     let programs = whole
         .iter()
         .map(|&at| &cells[at])
