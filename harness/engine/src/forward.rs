@@ -154,19 +154,19 @@ impl Buffers {
 
     /// Writes to every page of the buffers of a chunk, so that the system gives them now.
     pub(crate) fn touch(&mut self) {
-        let inputs = &mut self.inputs;
         for floats in [
             &mut self.x,
-            &mut inputs.scales,
-            &mut inputs.floats,
             &mut self.qkv,
             &mut self.attended,
             &mut self.normed,
             &mut self.ffn,
         ] {
-            floats.fill(0.0);
+            floats.bytes_mut().fill(0);
         }
+        let inputs = &mut self.inputs;
         inputs.quantized.fill(0);
+        inputs.scales.fill(0.0);
+        inputs.floats.fill(0.0);
     }
 
     /// How long all threads together worked in timed regions since the last question.
