@@ -173,10 +173,7 @@ mod tests {
     fn a_file_that_somebody_maps_is_not_called_cold() {
         let file = on_disk(3_000_001);
         let map = FileMap::open(file.path()).unwrap();
-        assert_eq!(
-            map.bytes().iter().filter(|byte| **byte == 7).count(),
-            3_000_001
-        );
+        assert!(map.bytes().iter().all(|byte| *byte == 7));
         let Err(Pages::Other(reason)) = cool(file.path()) else {
             panic!("its pages are mapped");
         };
