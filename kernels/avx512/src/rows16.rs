@@ -135,6 +135,16 @@ impl<'a> Call<'a> {
         &self.weights[group * self.group_bytes..(group + 1) * self.group_bytes]
     }
 
+    /// How far ahead of its weights a tile of `groups` row groups asks for memory: to the next tile of rows for the first tokens,
+    /// nowhere for the others, which find their weights in the cache.
+    pub(crate) fn ahead(&self, groups: usize, token: usize) -> usize {
+        if token == self.tokens.start {
+            groups * self.group_bytes
+        } else {
+            0
+        }
+    }
+
     /// The activations of one token and their sum.
     pub(crate) fn token(&self, token: usize) -> PaddedToken<'a> {
         PaddedToken::read(self.prepared, token)

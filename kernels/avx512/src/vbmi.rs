@@ -194,6 +194,7 @@ macro_rules! tiles {
                 }
                 let tokens: [PaddedToken<'_>; $count] = [$(call.token(token + $t)),+];
                 assert!(tokens.iter().all(|token| token.acts.len() >= call.blocks * 20));
+                let ahead = call.ahead(G, token);
                 let mask = _mm512_set1_epi8(3);
                 let tables = Tables::load();
                 let mut acc = [[_mm512_setzero_si512(); G]; $count];
@@ -201,8 +202,12 @@ macro_rules! tiles {
                 let mut fifth = [_mm512_setzero_si512(); G];
                 for block in 0..call.blocks {
                     for g in 0..G {
-                        // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above).
-                        let w = unsafe { _mm512_loadu_si512(weights[g].as_ptr().add(block * 64).cast()) };
+                        // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above). A prefetch may name any address.
+                        let w = unsafe {
+                            let at = weights[g].as_ptr().add(block * 64);
+                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+                            _mm512_loadu_si512(at.cast())
+                        };
                         (four[g], fifth[g]) = tables.decode(w);
                     }
                     let codes = codes!(0, four, G, mask);

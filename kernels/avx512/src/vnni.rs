@@ -117,13 +117,18 @@ macro_rules! tiles {
                 }
                 let tokens: [PaddedToken<'_>; $count] = [$(call.token(token + $t)),+];
                 assert!(tokens.iter().all(|token| token.acts.len() >= call.blocks * 16));
+                let ahead = call.ahead(G, token);
                 let mask = _mm512_set1_epi8(3);
                 let mut acc = [[_mm512_setzero_si512(); G]; $count];
                 let mut w = [_mm512_setzero_si512(); G];
                 for block in 0..call.blocks {
                     for g in 0..G {
-                        // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above).
-                        w[g] = unsafe { _mm512_loadu_si512(weights[g].as_ptr().add(block * 64).cast()) };
+                        // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above). A prefetch may name any address.
+                        w[g] = unsafe {
+                            let at = weights[g].as_ptr().add(block * 64);
+                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+                            _mm512_loadu_si512(at.cast())
+                        };
                     }
                     plane!(0, w, G, [$($t)+], tokens, block, mask, acc);
                     plane!(1, w, G, [$($t)+], tokens, block, mask, acc);
