@@ -9,9 +9,10 @@
 //! all tokens pass by, a tile of a few rows and tokens at a time with its sums in registers.
 
 use std::arch::x86_64::{
-    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm_storeu_si128,
-    _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_hadd_epi32,
-    _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16, _mm256_storeu_si256,
+    __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_prefetch, _mm_shuffle_epi32,
+    _mm_storeu_si128, _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256,
+    _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_set1_epi8, _mm256_srli_epi16,
+    _mm256_storeu_si256,
 };
 use std::ops::Range;
 
@@ -60,11 +61,11 @@ pub(crate) trait Method: Copy + Send + Sync + 'static {
     /// When the lengths do not fit.
     fn panel(self, codes: &[&[Bytes]], acts: &[&[Bytes]], sums: &mut [RowSums]);
 
-    /// Unpacks blocks of a row into one code a byte, in the order of the columns.
+    /// Unpacks blocks of a row into one code a byte, in the order of the columns, and asks for what lies `ahead` bytes behind them.
     ///
     /// # Panics
     /// When `out` has not four registers for each packed one.
-    fn unpack(self, packed: &[Bytes], out: &mut [Bytes]);
+    fn unpack(self, packed: &[Bytes], out: &mut [Bytes], ahead: usize);
 }
 
 /// Implements [`Method`] by the functions `gemv` and `tile` of the module, in functions with the same `$features`.
@@ -103,9 +104,9 @@ macro_rules! method {
                 }
             }
 
-            fn unpack(self, packed: &[Bytes], out: &mut [Bytes]) {
+            fn unpack(self, packed: &[Bytes], out: &mut [Bytes], ahead: usize) {
                 // SAFETY: as above; every method has AVX2.
-                unsafe { rows::unpack(packed, out) }
+                unsafe { rows::unpack(packed, out, ahead) }
             }
         }
 
@@ -228,7 +229,9 @@ fn tiled<M: Method>(method: M, args: &mut GemmArgs<'_>) {
             let len = columns.len();
             for (row, out) in rows.clone().zip(scratch.chunks_exact_mut(len)) {
                 let packed = &bytes[row * row_size..(row + 1) * row_size];
-                method.unpack(&packed[columns.start / 4..columns.end / 4], out);
+                let packed = &packed[columns.start / 4..columns.end / 4];
+                // The same row of the next block: it is in memory until then.
+                method.unpack(packed, out, ROW_BLOCK * row_size * BYTES);
             }
             let mut codes: [&[Bytes]; ROW_BLOCK] = [&[]; ROW_BLOCK];
             for (view, codes) in codes[..rows.len()]
@@ -272,10 +275,11 @@ pub(crate) fn load(bytes: &Bytes) -> __m256i {
 
 /// [`Method::unpack`] for AVX2.
 #[target_feature(enable = "avx2")]
-pub(crate) fn unpack(packed: &[Bytes], out: &mut [Bytes]) {
+pub(crate) fn unpack(packed: &[Bytes], out: &mut [Bytes], ahead: usize) {
     assert_eq!(packed.len() * 4, out.len());
     let mask = _mm256_set1_epi8(3);
     for (packed, out) in packed.iter().zip(out.as_chunks_mut::<4>().0) {
+        _mm_prefetch::<_MM_HINT_T0>(packed.as_ptr().wrapping_add(ahead).cast());
         let w = load(packed);
         let planes = [
             _mm256_srli_epi16::<6>(w),
