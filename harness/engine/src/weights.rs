@@ -54,6 +54,31 @@ pub(crate) struct Layer {
     pub(crate) down: Projection,
 }
 
+/// The token embedding.
+pub(crate) struct Embedding {
+    matrix: FloatMatrix,
+    /// Rows are rounded to halves where the head is tied to it and is not f32: with a smaller head the rest of a model is what it is
+    /// with an f16 one, so that the head alone differs.
+    halves: bool,
+}
+
+impl Embedding {
+    /// The row of `token`.
+    pub(crate) fn row(&self, token: usize, out: &mut [f32]) {
+        self.matrix.row(token, out);
+        if self.halves && self.matrix.dtype() != FloatType::F16 {
+            for x in out {
+                *x = f16::from_f32(*x).to_f32();
+            }
+        }
+    }
+
+    /// Its bytes in memory or in a file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.matrix.bytes().len() as u64
+    }
+}
+
 /// The output head: vocab x hidden.
 pub(crate) enum Head {
     /// Read where it lies (a file map, or the one copy that was made).
@@ -178,7 +203,7 @@ impl Head {
 /// Everything a forward pass reads.
 pub(crate) struct Weights {
     pub(crate) layers: Vec<Layer>,
-    pub(crate) embedding: FloatMatrix,
+    pub(crate) embedding: Embedding,
     pub(crate) head: Head,
     pub(crate) final_norm: Vec<f32>,
     pub(crate) ledger: Memory,
@@ -328,27 +353,22 @@ impl Weights {
             }
         }
 
-        // The embedding is kept in the head's type where the head is tied to it, so that there is one copy.
-        let head = match &untied {
-            Some(matrix) => Head::load(matrix, head)?,
-            None => Head::load(&embedding, head)?,
-        };
-        if untied.is_none()
-            && let Head::F16(matrix) = &head
-        {
-            if embedding.dtype() != FloatType::F16 {
+        let loaded = Head::load(untied.as_ref().unwrap_or(&embedding), head)?;
+        match (&untied, &loaded) {
+            // One copy is both.
+            (None, Head::F16(matrix)) if embedding.dtype() != FloatType::F16 => {
                 embedding.release();
+                embedding = matrix.clone();
             }
-            embedding = matrix.clone();
-        } else if untied.is_none()
-            && !matches!(head, Head::F32(_) | Head::Decoded(_))
-            && embedding.dtype() != FloatType::F16
-        {
-            // With a smaller head the rest of the model is what it is with an F16 one, so that the head alone differs.
-            let halves = embedding.to_f16();
-            embedding.release();
-            embedding = halves;
+            // What was copied is not read any more, but for the rows of tokens.
+            (untied, _) => {
+                let source = untied.as_ref().unwrap_or(&embedding);
+                if in_files(head) != Some(source.dtype()) {
+                    source.release();
+                }
+            }
         }
+        let halves = untied.is_none() && !matches!(loaded, Head::F32(_) | Head::Decoded(_));
         let norms = layers
             .iter()
             .flat_map(|layer: &Layer| {
@@ -365,12 +385,15 @@ impl Weights {
             .sum();
         ledger.add(Role::Norms.name(), norms);
         ledger.add(Role::Embedding.name(), embedding.bytes().len() as u64);
-        let shared = untied.is_none() && matches!(head, Head::F16(_) | Head::F32(_));
-        ledger.add(Role::Head.name(), if shared { 0 } else { head.bytes() });
+        let shared = untied.is_none() && in_files(head) == Some(embedding.dtype());
+        ledger.add(Role::Head.name(), if shared { 0 } else { loaded.bytes() });
         Ok(Self {
             layers,
-            embedding,
-            head,
+            embedding: Embedding {
+                matrix: embedding,
+                halves,
+            },
+            head: loaded,
             final_norm,
             ledger,
             mapped_linear_bytes,
@@ -430,21 +453,12 @@ impl FloatBytes {
         let of_head = in_files(head).map_or(numbers.saturating_add(4 * rows), bytes);
         let in_place = in_files(head) == Some(untied.unwrap_or(embedding));
         let head_copy = if in_place { 0 } else { of_head };
-        let (of_embedding, embedding_copy) = match (untied, head) {
-            // One matrix is both.
-            (None, HeadType::F16) => (0, 0),
-            (None, HeadType::F32) if in_place => (0, 0),
-            (Some(_), _) | (None, HeadType::F32) => (bytes(embedding), 0),
-            // Beside a smaller head it is kept in halves.
-            (None, HeadType::I8 | HeadType::Q6K | HeadType::Q4_0) => {
-                let halves = bytes(FloatType::F16);
-                let there = embedding == FloatType::F16;
-                (halves, if there { 0 } else { halves })
-            }
-        };
+        // An embedding is read where it lies; one matrix is both where the head is read there too, or is its copy in halves.
+        let both = untied.is_none() && (in_place || head == HeadType::F16);
+        let of_embedding = if both { 0 } else { bytes(embedding) };
         Self {
             held: of_head.saturating_add(of_embedding) as u64,
-            copied: head_copy.saturating_add(embedding_copy) as u64,
+            copied: head_copy as u64,
         }
     }
 }
@@ -564,15 +578,9 @@ mod tests {
         );
         let codes = numbers + 4 * config.vocab as u64;
         assert_eq!(of(HeadType::I8, F16, None), (2 * numbers + codes, codes));
-        assert_eq!(
-            of(HeadType::I8, F32, None),
-            (2 * numbers + codes, 2 * numbers + codes)
-        );
+        assert_eq!(of(HeadType::I8, F32, None), (4 * numbers + codes, codes));
         let blocks = numbers / 32 * 18;
-        assert_eq!(
-            of(HeadType::Q4_0, Q4_0, None),
-            (2 * numbers + blocks, 2 * numbers)
-        );
+        assert_eq!(of(HeadType::Q4_0, Q4_0, None), (blocks, 0));
         assert_eq!(
             of(HeadType::Q4_0, F16, Some(Q4_0)),
             (2 * numbers + blocks, 0)

@@ -11,14 +11,26 @@ use crate::simd::{LANES, Simd};
 /// Rows that go through memory side by side, so that one sum does not wait for itself.
 const STREAMS: usize = 4;
 
+/// How far ahead of its reads a stream asks for its bytes.
+const AHEAD: usize = 2048;
+
 /// How a block is laid out.
 trait Block {
     /// Bytes of one.
     const BYTES: usize;
     /// Vectors of [`LANES`] numbers in one.
     const VECTORS: usize;
-    /// The numbers of vector `v` of a block of [`Self::BYTES`] bytes.
-    fn load<S: Simd>(s: S, block: &[u8], v: usize) -> S::V;
+    /// Writes the codes of the block of [`Self::BYTES`] bytes, and its scales where it has more than one.
+    fn decode<S: Simd>(s: S, block: &[u8], to: &mut Decoded);
+    /// What the codes of vector `v` are multiplied with.
+    fn scale<S: Simd>(s: S, block: &[u8], decoded: &Decoded, v: usize) -> S::V;
+}
+
+/// A block as codes, a vector each, and what those of each vector are multiplied with. It is taken apart as a whole: registers of
+/// bytes hold many codes, and the scales of all vectors are two instructions.
+struct Decoded {
+    codes: [[i8; LANES]; 16],
+    scales: [f32; LANES],
 }
 
 struct Q4_0;
@@ -35,10 +47,18 @@ impl Block for Q4_0 {
     const VECTORS: usize = 2;
 
     #[inline(always)]
-    fn load<S: Simd>(s: S, block: &[u8], v: usize) -> S::V {
+    fn decode<S: Simd>(_: S, block: &[u8], to: &mut Decoded) {
         let nibbles: &[u8; 16] = block[2..18].try_into().expect("16 bytes");
-        let codes = from_fn(|j| (nibbles[j] >> (4 * v) & 15) as i8 - 8);
-        s.mul(splat_f16(s, block), s.load_i8(&codes))
+        let [low, high, ..] = &mut to.codes;
+        for ((low, high), nibbles) in low.iter_mut().zip(high).zip(nibbles) {
+            *low = (nibbles & 15) as i8 - 8;
+            *high = (nibbles >> 4) as i8 - 8;
+        }
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(s: S, block: &[u8], _: &Decoded, _: usize) -> S::V {
+        splat_f16(s, block)
     }
 }
 
@@ -47,21 +67,34 @@ impl Block for Q6K {
     const VECTORS: usize = 16;
 
     #[inline(always)]
-    fn load<S: Simd>(s: S, block: &[u8], v: usize) -> S::V {
+    fn decode<S: Simd>(s: S, block: &[u8], to: &mut Decoded) {
         // Two halves of 128 numbers, each four groups of 32, each two vectors.
-        let (half, group, part) = (v / 8, v / 2 % 4, v % 2);
-        let low = &block[64 * half + 32 * (group % 2) + 16 * part..][..16];
-        let high = &block[128 + 32 * half + 16 * part..][..16];
-        let low: &[u8; 16] = low.try_into().expect("16 bytes");
-        let high: &[u8; 16] = high.try_into().expect("16 bytes");
-        let codes = from_fn(|j| {
-            let nibble = low[j] >> (4 * (group / 2)) & 15;
-            let bits = high[j] >> (2 * group) & 3;
-            (nibble | bits << 4) as i8 - 32
-        });
-        let scale = f32::from(block[192 + v] as i8);
-        let scale = s.mul(splat_f16(s, &block[208..]), s.splat(scale));
-        s.mul(scale, s.load_i8(&codes))
+        for half in 0..2 {
+            let high: &[u8; 32] = block[128 + 32 * half..][..32].try_into().expect("32 bytes");
+            for group in 0..4 {
+                let low = &block[64 * half + 32 * (group % 2)..][..32];
+                let low: &[u8; 32] = low.try_into().expect("32 bytes");
+                let mut codes = [0i8; 32];
+                for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
+                    let nibble = low >> (4 * (group / 2)) & 15;
+                    let bits = high >> (2 * group) & 3;
+                    *code = (nibble | bits << 4) as i8 - 32;
+                }
+                let (codes, _) = codes.as_chunks();
+                to.codes[8 * half + 2 * group..][..2].copy_from_slice(codes);
+            }
+        }
+        let mut scales = [0i8; LANES];
+        for (scale, byte) in scales.iter_mut().zip(&block[192..208]) {
+            *scale = *byte as i8;
+        }
+        let scales = s.mul(splat_f16(s, &block[208..]), s.load_i8(&scales));
+        s.store(scales, &mut to.scales);
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(s: S, _: &[u8], decoded: &Decoded, v: usize) -> S::V {
+        s.splat(decoded.scales[v])
     }
 }
 
@@ -108,14 +141,36 @@ fn rows_dot_of<S: Simd, B: Block>(s: S, weights: &[u8], x: &[f32], out: &mut [f3
 fn dots<S: Simd, B: Block, const R: usize>(s: S, rows: [&[u8]; R], x: &[f32]) -> [f32; R] {
     let (x, _) = x.as_chunks::<LANES>();
     let mut sums = [s.splat(0.0); R];
+    let mut decoded = [const {
+        Decoded {
+            codes: [[0; LANES]; 16],
+            scales: [0.0; LANES],
+        }
+    }; R];
     for (i, x) in x.chunks_exact(B::VECTORS).enumerate() {
-        let blocks: [&[u8]; R] = from_fn(|r| &rows[r][i * B::BYTES..(i + 1) * B::BYTES]);
+        let mut blocks: [&[u8]; R] = [&[]; R];
+        for r in 0..R {
+            blocks[r] = &rows[r][i * B::BYTES..(i + 1) * B::BYTES];
+            let mut line = 0;
+            while line < B::BYTES {
+                s.prefetch(blocks[r].as_ptr().wrapping_add(AHEAD + line));
+                line += 64;
+            }
+            B::decode(s, blocks[r], &mut decoded[r]);
+        }
         for (v, x) in x.iter().enumerate() {
             let x = s.load(x);
             for r in 0..R {
-                sums[r] = s.fma(B::load(s, blocks[r], v), x, sums[r]);
+                let scale = B::scale(s, blocks[r], &decoded[r], v);
+                let w = s.mul(scale, s.load_i8(&decoded[r].codes[v]));
+                sums[r] = s.fma(w, x, sums[r]);
             }
         }
     }
-    sums.map(|sum| s.reduce(sum))
+    // A closure would not have the instruction set.
+    let mut dots = [0.0; R];
+    for r in 0..R {
+        dots[r] = s.reduce(sums[r]);
+    }
+    dots
 }

@@ -369,5 +369,10 @@ fn rows_dots<S: Simd, E: Element, const R: usize, const U: usize>(
             sums[r] = s.fma(E::load_tail(s, rows[r].1), x, sums[r]);
         }
     }
-    sums.map(|sum| s.reduce(sum))
+    // A closure would not have the instruction set.
+    let mut dots = [0.0; R];
+    for r in 0..R {
+        dots[r] = s.reduce(sums[r]);
+    }
+    dots
 }
