@@ -12,7 +12,7 @@ use trit_ops::{Blocks, Floats, Ops};
 use crate::cache::CacheUse;
 use crate::error::EngineError;
 use crate::file::{
-    Checkpoint, Config, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm,
+    Checkpoint, Config, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm, PIECE_ROWS,
 };
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, HeadType};
@@ -119,17 +119,23 @@ impl Head {
             HeadType::I8 => {
                 let mut codes = vec![0; matrix.rows() * matrix.cols()];
                 let mut scales = vec![0.0; matrix.rows()];
-                codes
-                    .par_chunks_mut(matrix.cols())
-                    .zip(&mut scales)
-                    .enumerate()
-                    .for_each_init(
-                        || vec![0.0; matrix.cols()],
-                        |floats, (row, (codes, scale))| {
-                            matrix.row(row, floats);
-                            *scale = 1.0 / trit_kernel::quantize_row(floats, codes);
-                        },
-                    );
+                let pieces = codes
+                    .chunks_mut(matrix.cols() * PIECE_ROWS)
+                    .zip(scales.chunks_mut(PIECE_ROWS));
+                for (piece, (codes, scales)) in pieces.enumerate() {
+                    codes
+                        .par_chunks_mut(matrix.cols())
+                        .zip(scales)
+                        .enumerate()
+                        .for_each_init(
+                            || vec![0.0; matrix.cols()],
+                            |floats, (row, (codes, scale))| {
+                                matrix.row(piece * PIECE_ROWS + row, floats);
+                                *scale = 1.0 / trit_kernel::quantize_row(floats, codes);
+                            },
+                        );
+                    matrix.release();
+                }
                 Self::I8(codes, scales)
             }
             HeadType::Q6K => Self::Q6K(blocks(FloatType::Q6K)?),

@@ -141,6 +141,9 @@ impl std::fmt::Debug for FloatMatrix {
     }
 }
 
+/// Rows that are read before their pages are given back to the system: a copy is not held beside all of what it is made of.
+pub(crate) const PIECE_ROWS: usize = 8192;
+
 impl FloatMatrix {
     /// `None` when `bytes` are not exactly `rows` x `cols` of `dtype`.
     pub(crate) fn new(rows: usize, cols: usize, dtype: FloatType, bytes: Bytes) -> Option<Self> {
@@ -218,20 +221,23 @@ impl FloatMatrix {
             .expect("rows are whole blocks of one number")
     }
 
-    /// A copy in another type; `None` for a type that nothing here makes, or whose blocks do not fill the rows.
+    /// A copy in another type, made in pieces whose pages go as soon as they are read; `None` for a type that nothing here makes, or whose blocks do not fill the rows.
     pub(crate) fn encoded(&self, dtype: FloatType) -> Option<Self> {
         let row_bytes = dtype.row_bytes(self.cols)?;
         let mut buf = AlignedBuf::zeroed(row_bytes.checked_mul(self.rows)?);
-        buf.bytes_mut()
-            .par_chunks_mut(row_bytes.max(1))
-            .enumerate()
-            .try_for_each_init(
-                || vec![0.0; self.cols],
-                |floats, (row, out)| {
-                    self.row(row, floats);
-                    dtype.encode(floats, out)
-                },
-            )?;
+        let rows = buf.bytes_mut().chunks_mut(row_bytes.max(1) * PIECE_ROWS);
+        for (piece, out) in rows.enumerate() {
+            out.par_chunks_mut(row_bytes.max(1))
+                .enumerate()
+                .try_for_each_init(
+                    || vec![0.0; self.cols],
+                    |floats, (row, out)| {
+                        self.row(piece * PIECE_ROWS + row, floats);
+                        dtype.encode(floats, out)
+                    },
+                )?;
+            self.release();
+        }
         Some(Self {
             dtype,
             bytes: Bytes::from_lines(buf),
