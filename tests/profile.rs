@@ -100,12 +100,39 @@ fn parts_add_up() {
                 .contains("gate-up")
         );
         assert!(out.join("profile.png").is_file());
+        zeros_add_up(&fs::read_to_string(out.join("zeros.csv")).unwrap());
         memory_adds_up(&fs::read_to_string(out.join("memory.csv")).unwrap());
         assert!(stderr(&output).contains("KV cache"), "{}", stderr(&output));
     }
     let taken = out.to_str().unwrap();
     let arguments = ARGUMENTS.into_iter().chain(["1", "--out", taken]);
     refused(arguments, 2, &["not empty", "--out"]);
+}
+
+/// Every token has the inputs of its layer counted, and squared ReLU makes many of them zero.
+fn zeros_add_up(csv: &str) {
+    let rows: Vec<Vec<&str>> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').collect())
+        .collect();
+    let number = |row: &[&str], column: usize| row[column].parse::<u64>().unwrap();
+    let codes = |phase: &str| -> Vec<u64> {
+        let of_phase = rows.iter().filter(|row| row[0] == phase);
+        of_phase.map(|row| number(row, 2)).collect()
+    };
+    let (prefill, decode) = (codes("prefill"), codes("decode"));
+    assert!(
+        !prefill.is_empty() && prefill.len() == decode.len(),
+        "{csv}"
+    );
+    for (prefill, decode) in prefill.iter().zip(&decode) {
+        assert_eq!(prefill * 5, decode * 9, "{csv}");
+    }
+    for row in &rows {
+        assert!(number(row, 3) > number(row, 2) / 4, "{csv}");
+        assert!(number(row, 5) <= number(row, 4), "{csv}");
+    }
 }
 
 /// The sums of `memory.csv` are those of its parts, and what is needed is resident.

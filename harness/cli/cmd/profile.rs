@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::{Value, json};
-use trit_engine::{Engine, Memory, Profile, Role, Sampler, SamplerOptions, Session};
+use trit_engine::{
+    Engine, Memory, Profile, Role, Sampler, SamplerOptions, Session, ZERO_BLOCK, Zeros,
+};
 use trit_measure::{Clock, Memory as Resident, MonotonicClock, memory, sys::interrupt};
 use trit_report::{Heading, PartKind, Phase, PhasePart, write_phases};
 use trit_run::Timeouts;
@@ -30,7 +32,8 @@ const READ_BYTES: u64 = 1 << 30;
                   It also says where the bytes of the process are: weights by role, KV cache, buffers, and how much of the resident set is \
                   anonymous and how much belongs to files.\n\n\
                   With --out the rows are kept layer by layer (profile.csv), with a chart (profile.svg, profile.png), folded stacks \
-                  for viewers of flame graphs (profile.folded), and the bytes (memory.csv).",
+                  for viewers of flame graphs (profile.folded), the bytes (memory.csv), and how many inputs of the last projection of \
+                  each layer are zero (zeros.csv).",
     after_help = "Examples:
   tritbench profile --model synth:125m
   tritbench profile --model model.gguf --threads 1 --prompt-tokens 512 --gen-tokens 128
@@ -52,7 +55,7 @@ pub(crate) struct ProfileArgs {
     #[arg(long)]
     no_limits: bool,
 
-    /// A new directory for profile.csv, profile.svg, profile.png, profile.folded and memory.csv
+    /// A new directory for profile.csv, profile.svg, profile.png, profile.folded, memory.csv and zeros.csv
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -115,6 +118,9 @@ pub(crate) fn run(args: &ProfileArgs) -> Outcome {
     Out::new().text(&rows.render(args.format.format))?;
     for phase in &measured {
         say(&summary(phase));
+        if let Some(line) = zeros_line(phase) {
+            say(&line);
+        }
     }
     let needs = engine.memory(1, args.prompt_tokens.saturating_add(args.gen_tokens));
     say(&memory_line(&needs, &resident));
@@ -447,6 +453,48 @@ fn summary(phase: &Measured) -> String {
     )
 }
 
+/// How sparse the inputs of the last projection are; `None` where they stay floats.
+fn zeros_line(phase: &Measured) -> Option<String> {
+    let mut all = Zeros::default();
+    for layer in &phase.profile.zeros {
+        all += *layer;
+    }
+    let percent = |part: u64, of: u64| 100.0 * part as f64 / of as f64;
+    (all.codes > 0).then(|| {
+        format!(
+            "{}: {:.1} % of the inputs of `down` are zero, and {:.2} % of the blocks of {ZERO_BLOCK} columns",
+            phase.name,
+            percent(all.zero_codes, all.codes),
+            percent(all.zero_blocks, all.blocks),
+        )
+    })
+}
+
+/// The zeros layer by layer.
+fn zeros_table(measured: &[Measured]) -> Table {
+    let mut table = Table::new(&[
+        "phase",
+        "layer",
+        "codes",
+        "zero_codes",
+        "blocks",
+        "zero_blocks",
+    ]);
+    for phase in measured {
+        for (layer, zeros) in phase.profile.zeros.iter().enumerate() {
+            table.row([
+                phase.name.into(),
+                layer.into(),
+                zeros.codes.into(),
+                zeros.zero_codes.into(),
+                zeros.blocks.into(),
+                zeros.zero_blocks.into(),
+            ]);
+        }
+    }
+    table
+}
+
 /// The files of `--out`.
 fn write(
     engine: &Engine,
@@ -470,6 +518,10 @@ fn write(
     io(
         &out.join("memory.csv"),
         &memory.render(crate::args::Format::Csv),
+    )?;
+    io(
+        &out.join("zeros.csv"),
+        &zeros_table(measured).render(crate::args::Format::Csv),
     )?;
     let heading = Heading {
         session: format!(
@@ -515,7 +567,7 @@ fn write(
         .collect();
     write_phases(&heading, &phases, out).map_err(Failure::failed)?;
     say(&format!(
-        "results in {}: profile.csv, memory.csv, profile.folded, profile.svg, profile.png",
+        "results in {}: profile.csv, memory.csv, zeros.csv, profile.folded, profile.svg, profile.png",
         out.display()
     ));
     Ok(())

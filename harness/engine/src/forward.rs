@@ -557,6 +557,9 @@ impl Batch<'_> {
             let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
             call.quantize(wide, before, inputs, scratch);
             laps.end(index, Role::Norms, threads, worked(scratch));
+            if engine.activations == ActivationType::I8 {
+                laps.count_zeros(index, &inputs.quantized[..count * ffn], ffn);
+            }
             call.multiply(inputs, &[&layer.down], Then::Add, x, scratch);
             laps.end(index, Role::Down, threads, worked(scratch));
         }

@@ -45,7 +45,7 @@ pub use memory::Memory;
 pub use model::Engine;
 pub use name::{ModelName, NameError};
 pub use options::{ActivationType, EngineOptions, HeadType, KvType};
-pub use profile::{Profile, Role, Spent};
+pub use profile::{Profile, Role, Spent, ZERO_BLOCK, Zeros};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::Session;
 pub use tokenizer::{Detokenizer, Tokenizer};

@@ -69,11 +69,53 @@ pub struct Spent {
     pub wait_ns: u64,
 }
 
+/// Columns that a line of 64 bytes holds for sixteen rows, in the layouts of interleaved rows: what has to be zero for a line to be skipped.
+pub const ZERO_BLOCK: usize = 16;
+
+/// How many of the int8 inputs of the last projection are zero: a squared rectifier makes many of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Zeros {
+    /// Inputs, over all tokens.
+    pub codes: u64,
+    /// Those that are zero.
+    pub zero_codes: u64,
+    /// Blocks of [`ZERO_BLOCK`] neighbours.
+    pub blocks: u64,
+    /// Those in which all are zero.
+    pub zero_blocks: u64,
+}
+
+impl Zeros {
+    /// Counts in the `k` inputs of each token.
+    fn count(&mut self, codes: &[i8], k: usize) {
+        for token in codes.chunks(k) {
+            for block in token.chunks(ZERO_BLOCK) {
+                let zeros = block.iter().filter(|code| **code == 0).count();
+                self.codes += block.len() as u64;
+                self.zero_codes += zeros as u64;
+                self.blocks += 1;
+                self.zero_blocks += u64::from(zeros == block.len());
+            }
+        }
+    }
+}
+
+impl std::ops::AddAssign for Zeros {
+    fn add_assign(&mut self, other: Self) {
+        self.codes += other.codes;
+        self.zero_codes += other.zero_codes;
+        self.blocks += other.blocks;
+        self.zero_blocks += other.zero_blocks;
+    }
+}
+
 /// Times of the forward passes of a session since it was told to keep them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     /// By layer, the roles in the order of [`Role::ALL`]; what belongs to no layer is behind the last one.
     pub layers: Vec<[Spent; Role::ALL.len()]>,
+    /// By layer, what the last projection reads; nothing is counted where activations stay floats.
+    pub zeros: Vec<Zeros>,
 }
 
 impl Profile {
@@ -107,6 +149,7 @@ impl Laps {
     pub(crate) fn keep(&mut self, layers: Option<usize>) -> Option<Profile> {
         let fresh = layers.map(|layers| Profile {
             layers: vec![Default::default(); layers + 1],
+            zeros: vec![Zeros::default(); layers],
         });
         std::mem::replace(&mut self.profile, fresh)
     }
@@ -115,6 +158,14 @@ impl Laps {
     pub(crate) fn begin(&mut self) {
         if self.profile.is_some() {
             self.last_ns = MonotonicClock.now_ns();
+        }
+    }
+
+    /// Counts the zeros of the inputs of the last projection, `k` a token; what that takes belongs to no role.
+    pub(crate) fn count_zeros(&mut self, layer: usize, codes: &[i8], k: usize) {
+        if let Some(profile) = &mut self.profile {
+            profile.zeros[layer].count(codes, k);
+            self.begin();
         }
     }
 
@@ -143,6 +194,25 @@ impl Laps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_are_counted_in_the_blocks_of_each_token() {
+        let mut codes = vec![0i8; 2 * 35];
+        // The first token has an input in its second block, the second in its short last one.
+        (codes[16], codes[35 + 33]) = (1, -3);
+        let mut laps = Laps::default();
+        laps.count_zeros(0, &codes, 35);
+        assert_eq!(laps.keep(Some(2)), None);
+        laps.count_zeros(1, &codes, 35);
+        let profile = laps.keep(None).unwrap();
+        let counted = Zeros {
+            codes: 70,
+            zero_codes: 68,
+            blocks: 6,
+            zero_blocks: 4,
+        };
+        assert_eq!(profile.zeros, [Zeros::default(), counted]);
+    }
 
     #[test]
     fn times_are_kept_only_when_asked_for() {
