@@ -109,14 +109,17 @@ fn parts_add_up() {
     refused(arguments, 2, &["not empty", "--out"]);
 }
 
-/// Every token has the inputs of its layer counted, and squared ReLU makes many of them zero.
+/// Every token has the inputs of its layer counted, and a squared rectifier makes many of them zero.
 fn zeros_add_up(csv: &str) {
     let rows: Vec<Vec<&str>> = csv
         .lines()
         .skip(1)
         .map(|line| line.split(',').collect())
         .collect();
-    let number = |row: &[&str], column: usize| row[column].parse::<u64>().unwrap();
+    let number = |row: &[&str], column: usize| -> u64 {
+        let number = row[column].parse();
+        number.unwrap_or_else(|_| panic!("no number in column {column} of {row:?}"))
+    };
     let codes = |phase: &str| -> Vec<u64> {
         let of_phase = rows.iter().filter(|row| row[0] == phase);
         of_phase.map(|row| number(row, 2)).collect()

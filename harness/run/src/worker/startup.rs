@@ -124,19 +124,35 @@ fn cool(path: &Path) -> Result<(), Pages> {
     }
 }
 
-/// Reads a file into the page cache.
+/// How much of a file has to be in the page cache that is called warm, in percent: systems that reclaim on their own take single pages
+/// away at any time.
+const WARM_PERCENT: usize = 99;
+
+/// Reads a file into the page cache, again where pages went meanwhile.
 fn warm(path: &Path) -> Result<(), Pages> {
-    let mut file = File::open(path)?;
-    let mut piece = vec![0; 1 << 20];
-    while file.read(&mut piece)? > 0 {}
     let map = FileMap::open(path)?;
-    match map.resident_bytes()? {
-        there if there == map.bytes().len() => Ok(()),
-        there => Err(Pages::Other(format!(
-            "is in the page cache with {there} of {} bytes only, though it was just read; hint: free memory for it",
-            map.bytes().len()
-        ))),
+    let bytes = map.bytes().len();
+    let mut there = 0;
+    for _ in 0..3 {
+        let mut file = File::open(path)?;
+        let mut piece = vec![0; 1 << 20];
+        while file.read(&mut piece)? > 0 {}
+        there = map.resident_bytes()?;
+        if there == bytes {
+            break;
+        }
     }
+    if is_warm(there, bytes) {
+        Ok(())
+    } else {
+        Err(Pages::Other(format!(
+            "is in the page cache with {there} of {bytes} bytes only, though it was just read; hint: free memory for it"
+        )))
+    }
+}
+
+fn is_warm(there: usize, bytes: usize) -> bool {
+    there >= bytes - bytes / 100 * (100 - WARM_PERCENT)
 }
 
 #[cfg(test)]
@@ -167,6 +183,12 @@ mod tests {
         assert_eq!(resident(), 3_000_001);
         assert!(cool(file.path()).is_ok());
         assert_eq!(resident(), 0);
+    }
+
+    #[test]
+    fn a_page_may_be_missing_from_a_warm_file_and_no_more() {
+        assert!(is_warm(0, 0) && is_warm(4096, 4096) && is_warm(1_000_000_000, 1_004_000_000));
+        assert!(!is_warm(0, 4096) && !is_warm(980_000_000, 1_000_000_000));
     }
 
     #[test]
