@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use trit_measure::{Clock, MonotonicClock};
@@ -46,9 +46,7 @@ pub(crate) struct Seen {
 /// A running server; it ends with the process.
 pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    /// Connections now, and the most at once.
-    pub(crate) most: Arc<AtomicU64>,
+    seen: Arc<(Mutex<Vec<Seen>>, Condvar)>,
 }
 
 impl Stub {
@@ -56,26 +54,20 @@ impl Stub {
     pub(crate) fn start(answer: impl Fn(u64) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (count, now, most) = (
-            AtomicU64::new(0),
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicU64::new(0)),
-        );
+        let seen = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let count = AtomicU64::new(0);
         let stub = Self {
             address,
             seen: Arc::clone(&seen),
-            most: Arc::clone(&most),
         };
         let answer = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let asked_ns = MonotonicClock.now_ns();
                 let number = count.fetch_add(1, Ordering::SeqCst);
-                let (seen, now, most) = (Arc::clone(&seen), Arc::clone(&now), Arc::clone(&most));
+                let seen = Arc::clone(&seen);
                 let answer = answer(number);
                 std::thread::spawn(move || {
-                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     let mut record = Seen {
                         answer,
                         body: String::new(),
@@ -84,17 +76,24 @@ impl Stub {
                     };
                     // Whoever asked may leave at any time.
                     let _ = serve(stream.unwrap(), answer, &mut record);
-                    now.fetch_sub(1, Ordering::SeqCst);
-                    seen.lock().unwrap().push(record);
+                    seen.0.lock().unwrap().push(record);
+                    seen.1.notify_all();
                 });
             }
         });
         stub
     }
 
-    /// What it did so far, complete requests alone.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+    /// What it did, once `count` requests are complete: a client has the end of an answer before the server has written it down.
+    pub(crate) fn seen(&self, count: usize) -> Vec<Seen> {
+        let seen = self.seen.0.lock().unwrap();
+        let patience = Duration::from_mins(1);
+        let (seen, _) = self
+            .seen
+            .1
+            .wait_timeout_while(seen, patience, |seen| seen.len() < count)
+            .unwrap();
+        seen.clone()
     }
 
     pub(crate) fn url(&self) -> String {
