@@ -173,7 +173,7 @@ row! {
         depth: Option<u64> = "Tokens already in the KV cache when timing starts.",
         batch: Option<u64> = "Sequences decoded together.",
         ubatch: Option<u64> = "Tokens of one prefill chunk.",
-        page_cache: String = later "What the page cache held of the model's files before they were loaded, as was looked up: warm (all of them) or cold (nothing); empty where nobody looked.",
+        page_cache: String = later "What the page cache held of the model's files before they were loaded, as was looked up: warm (99 % of them at least) or cold (nothing); empty where nobody looked.",
         packed_cache: String = later "`yes` where packed weights were read from a cache on disk; else empty.",
         bytes_per_call: Option<u64> = "Bytes that one call of a model has to read: weights (ternary ones at most 2.0 bits each), head, KV at the mean position, an embedding row; or that one call of the read probe reads. Empty for single kernels, whose shape says it.",
         ops_per_call: Option<u64> = "Operations of one call of a model or of the peak probe, a multiply and an add being two; empty for single kernels.",

@@ -96,7 +96,7 @@ impl<'e> ExtraWork<'e> {
             let rows = share(this.first(config.vocab), 16, thread, count);
             own.logits.resize(rows.len(), 0.0);
             let (head, ops) = (&this.engine.weights.head, this.engine.ops);
-            head.dot(ops, rows, &this.normed, &mut own.logits);
+            head.dot(ops, rows, config.hidden, &this.normed, &mut own.logits);
         });
         self.threads = threads;
     }

@@ -198,7 +198,7 @@ impl Buffers {
             let start = begun(timed);
             let mine = out.range();
             if count == 1 {
-                weights.head.dot(ops, mine, normed, out.row_mut(0));
+                weights.head.dot(ops, mine, hidden, normed, out.row_mut(0));
             } else {
                 // A piece of the head is read from memory for the first tokens, and from the cache for the others.
                 for first in mine.clone().step_by(HEAD_ROWS) {
@@ -206,7 +206,7 @@ impl Buffers {
                     let (at, len) = (first - mine.start, rows.len());
                     scratch.row.resize(count * len, 0.0);
                     let sums = &mut scratch.row[..];
-                    weights.head.dot_all(ops, rows, hidden, normed, sums);
+                    weights.head.dot(ops, rows, hidden, normed, sums);
                     for (token, sums) in sums.chunks_exact(len).enumerate() {
                         out.row_mut(token)[at..at + len].copy_from_slice(sums);
                     }

@@ -12,7 +12,7 @@ use trit_ops::{Blocks, Floats, Ops};
 use crate::cache::CacheUse;
 use crate::error::EngineError;
 use crate::file::{
-    Checkpoint, Config, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm, PIECE_ROWS,
+    Checkpoint, Config, FloatMatrix, FloatType, Linear, LinearScale, LinearSource, Norm,
 };
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, HeadType};
@@ -118,24 +118,10 @@ impl Head {
             }
             HeadType::I8 => {
                 let mut codes = vec![0; matrix.rows() * matrix.cols()];
-                let mut scales = vec![0.0; matrix.rows()];
-                let pieces = codes
-                    .chunks_mut(matrix.cols() * PIECE_ROWS)
-                    .zip(scales.chunks_mut(PIECE_ROWS));
-                for (piece, (codes, scales)) in pieces.enumerate() {
-                    codes
-                        .par_chunks_mut(matrix.cols())
-                        .zip(scales)
-                        .enumerate()
-                        .for_each_init(
-                            || vec![0.0; matrix.cols()],
-                            |floats, (row, (codes, scale))| {
-                                matrix.row(piece * PIECE_ROWS + row, floats);
-                                *scale = 1.0 / trit_kernel::quantize_row(floats, codes);
-                            },
-                        );
-                    matrix.release();
-                }
+                let scales = matrix.convert(&mut codes, matrix.cols(), |row, codes| {
+                    Some(1.0 / trit_kernel::quantize_row(row, codes))
+                });
+                let scales = scales.unwrap_or_else(|| unreachable!("every row has a scale"));
                 Self::I8(codes, scales)
             }
             HeadType::Q6K => Self::Q6K(blocks(FloatType::Q6K)?),
@@ -143,32 +129,8 @@ impl Head {
         })
     }
 
-    /// The products of the rows `rows` with `x`.
-    pub(crate) fn dot(&self, ops: &dyn Ops, rows: Range<usize>, x: &[f32], out: &mut [f32]) {
-        let range = rows.start * x.len()..rows.end * x.len();
-        let bytes = |matrix: &FloatMatrix| {
-            let row = matrix.bytes().len() / matrix.rows();
-            rows.start * row..rows.end * row
-        };
-        let floats = match self {
-            Self::F16(matrix) => Floats::F16(matrix.f16().map_or::<&[f16], _>(&[], |m| &m[range])),
-            Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
-            Self::Decoded(floats) => Floats::F32(&floats[range]),
-            Self::I8(codes, scales) => Floats::I8(&codes[range], &scales[rows]),
-            Self::Q4_0(matrix) => {
-                let blocks = Blocks::Q4_0(&matrix.bytes()[bytes(matrix)]);
-                return ops.rows_dot_blocks(blocks, x, out);
-            }
-            Self::Q6K(matrix) => {
-                let blocks = Blocks::Q6K(&matrix.bytes()[bytes(matrix)]);
-                return ops.rows_dot_blocks(blocks, x, out);
-            }
-        };
-        ops.rows_dot(floats, x, out);
-    }
-
     /// The products of the rows `rows` with the inputs `xs` of `k` numbers each; the outputs of an input stand together.
-    pub(crate) fn dot_all(
+    pub(crate) fn dot(
         &self,
         ops: &dyn Ops,
         rows: Range<usize>,
@@ -177,21 +139,32 @@ impl Head {
         out: &mut [f32],
     ) {
         let range = rows.start * k..rows.end * k;
+        let count = rows.len();
         let floats = match self {
             Self::F16(matrix) => Floats::F16(matrix.f16().map_or::<&[f16], _>(&[], |m| &m[range])),
             Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
             Self::Decoded(floats) => Floats::F32(&floats[range]),
-            Self::I8(codes, scales) => Floats::I8(&codes[range], &scales[rows.clone()]),
-            // Blocks are decoded anew for each input: they are in a cache.
-            Self::Q4_0(_) | Self::Q6K(_) => {
-                let inputs = xs.chunks_exact(k).zip(out.chunks_exact_mut(rows.len()));
-                for (x, out) in inputs {
-                    self.dot(ops, rows.clone(), x, out);
+            Self::I8(codes, scales) => Floats::I8(&codes[range], &scales[rows]),
+            Self::Q4_0(matrix) | Self::Q6K(matrix) => {
+                let row = matrix.bytes().len() / matrix.rows();
+                let bytes = &matrix.bytes()[rows.start * row..rows.end * row];
+                let blocks = match self {
+                    Self::Q4_0(_) => Blocks::Q4_0(bytes),
+                    _ => Blocks::Q6K(bytes),
+                };
+                // Blocks are decoded anew for each input: they are in a cache.
+                for (x, out) in xs.chunks_exact(k).zip(out.chunks_exact_mut(count.max(1))) {
+                    ops.rows_dot_blocks(blocks, x, out);
                 }
                 return;
             }
         };
-        ops.rows_dot_all(floats, rows.len(), xs, out);
+        // For one input, streams of rows from memory.
+        if xs.len() == k {
+            ops.rows_dot(floats, xs, out);
+        } else {
+            ops.rows_dot_all(floats, count, xs, out);
+        }
     }
 
     /// Bytes of the head as it is read for each token.

@@ -5,7 +5,7 @@ use std::array::from_fn;
 
 use half::f16;
 
-use crate::lanes::softmax;
+use crate::lanes::{reduce_all, softmax};
 use crate::simd::{Element, LANES, Simd};
 use crate::{Attention, Floats};
 
@@ -167,14 +167,7 @@ fn score_block<S: Simd, E: Element, const H: usize, const P: usize>(
     }
     let mut out = [[0.0; P]; H];
     for h in 0..H {
-        let (fours, rest) = out[h].as_chunks_mut();
-        let (sums, sums_rest) = sums[h].as_chunks();
-        for (out, sums) in fours.iter_mut().zip(sums) {
-            *out = s.reduce4(*sums);
-        }
-        for (out, sum) in rest.iter_mut().zip(sums_rest) {
-            *out = s.reduce(*sum);
-        }
+        reduce_all(s, &sums[h], &mut out[h]);
     }
     out
 }

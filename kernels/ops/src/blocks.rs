@@ -6,13 +6,11 @@ use std::array::from_fn;
 use half::f16;
 
 use crate::Blocks;
+use crate::lanes::{AHEAD, reduce_all};
 use crate::simd::{LANES, Simd};
 
 /// Rows that go through memory side by side, so that one sum does not wait for itself.
 const STREAMS: usize = 4;
-
-/// How far ahead of its reads a stream asks for its bytes.
-const AHEAD: usize = 2048;
 
 /// How a block is laid out.
 trait Block {
@@ -167,10 +165,7 @@ fn dots<S: Simd, B: Block, const R: usize>(s: S, rows: [&[u8]; R], x: &[f32]) ->
             }
         }
     }
-    // A closure would not have the instruction set.
     let mut dots = [0.0; R];
-    for r in 0..R {
-        dots[r] = s.reduce(sums[r]);
-    }
+    reduce_all(s, &sums, &mut dots);
     dots
 }

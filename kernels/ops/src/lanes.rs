@@ -269,7 +269,7 @@ pub(crate) fn to_f16<S: Simd>(s: S, x: &[f32], out: &mut [f16]) {
 
 /// How far ahead of its reads each stream of `rows_dot` asks for its bytes. Four streams and 2 KiB read the head of a model
 /// (rows of 5 KiB) as fast as the best read probe on Zen 5.
-const AHEAD: usize = 2048;
+pub(crate) const AHEAD: usize = 2048;
 
 #[inline(always)]
 pub(crate) fn rows_dot<S: Simd>(s: S, weights: Floats<'_>, x: &[f32], out: &mut [f32]) {
@@ -369,10 +369,20 @@ fn rows_dots<S: Simd, E: Element, const R: usize, const U: usize>(
             sums[r] = s.fma(E::load_tail(s, rows[r].1), x, sums[r]);
         }
     }
-    // A closure would not have the instruction set.
     let mut dots = [0.0; R];
-    for r in 0..R {
-        dots[r] = s.reduce(sums[r]);
-    }
+    reduce_all(s, &sums, &mut dots);
     dots
+}
+
+/// The trees of several sums, four at once where there are four. A closure in its place would not have the instruction set.
+#[inline(always)]
+pub(crate) fn reduce_all<S: Simd, const N: usize>(s: S, sums: &[S::V; N], out: &mut [f32; N]) {
+    let (fours, rest) = out.as_chunks_mut();
+    let (sums, sums_rest) = sums.as_chunks();
+    for (out, sums) in fours.iter_mut().zip(sums) {
+        *out = s.reduce4(*sums);
+    }
+    for (out, sum) in rest.iter_mut().zip(sums_rest) {
+        *out = s.reduce(*sum);
+    }
 }

@@ -7,6 +7,7 @@ use std::array::from_fn;
 use half::f16;
 
 use crate::Floats;
+use crate::lanes::reduce_all;
 use crate::simd::{Element, LANES, Simd};
 
 #[inline(always)]
@@ -71,11 +72,10 @@ fn blocks<S: Simd, E: Element>(s: S, weights: &[E], rows: usize, xs: &[f32], out
             }
             let (first_row, first_input) = (block * ROWS, group * INPUTS);
             for (r, sums) in sums.iter().enumerate().take(weights.len() / k) {
-                for (fours, sums) in sums.as_chunks().0.iter().enumerate() {
-                    let first = first_input + 4 * fours;
-                    for (input, sum) in (first..inputs).zip(s.reduce4(*sums)) {
-                        out[input * rows + first_row + r] = sum;
-                    }
+                let mut dots = [0.0; INPUTS];
+                reduce_all(s, sums, &mut dots);
+                for (input, sum) in (first_input..inputs).zip(dots) {
+                    out[input * rows + first_row + r] = sum;
                 }
             }
         }

@@ -142,7 +142,7 @@ impl std::fmt::Debug for FloatMatrix {
 }
 
 /// Rows that are read before their pages are given back to the system: a copy is not held beside all of what it is made of.
-pub(crate) const PIECE_ROWS: usize = 8192;
+const PIECE_ROWS: usize = 8192;
 
 impl FloatMatrix {
     /// `None` when `bytes` are not exactly `rows` x `cols` of `dtype`.
@@ -221,23 +221,41 @@ impl FloatMatrix {
             .expect("rows are whole blocks of one number")
     }
 
-    /// A copy in another type, made in pieces whose pages go as soon as they are read; `None` for a type that nothing here makes, or whose blocks do not fill the rows.
-    pub(crate) fn encoded(&self, dtype: FloatType) -> Option<Self> {
-        let row_bytes = dtype.row_bytes(self.cols)?;
-        let mut buf = AlignedBuf::zeroed(row_bytes.checked_mul(self.rows)?);
-        let rows = buf.bytes_mut().chunks_mut(row_bytes.max(1) * PIECE_ROWS);
-        for (piece, out) in rows.enumerate() {
-            out.par_chunks_mut(row_bytes.max(1))
+    /// Makes `width` elements of `out` of each row, and a value; `None` as soon as `each` says so. Rows are read in pieces whose pages
+    /// go when they are done.
+    pub(crate) fn convert<T: Send, V: Send>(
+        &self,
+        out: &mut [T],
+        width: usize,
+        each: impl Fn(&[f32], &mut [T]) -> Option<V> + Sync,
+    ) -> Option<Vec<V>> {
+        let width = width.max(1);
+        let mut values = Vec::with_capacity(self.rows);
+        for (piece, out) in out.chunks_mut(width * PIECE_ROWS).enumerate() {
+            let made: Option<Vec<V>> = out
+                .par_chunks_mut(width)
                 .enumerate()
-                .try_for_each_init(
+                .map_init(
                     || vec![0.0; self.cols],
                     |floats, (row, out)| {
                         self.row(piece * PIECE_ROWS + row, floats);
-                        dtype.encode(floats, out)
+                        each(floats, out)
                     },
-                )?;
+                )
+                .collect();
+            values.extend(made?);
             self.release();
         }
+        Some(values)
+    }
+
+    /// A copy in another type; `None` for a type that nothing here makes, or whose blocks do not fill the rows.
+    pub(crate) fn encoded(&self, dtype: FloatType) -> Option<Self> {
+        let row_bytes = dtype.row_bytes(self.cols)?;
+        let mut buf = AlignedBuf::zeroed(row_bytes.checked_mul(self.rows)?);
+        self.convert(buf.bytes_mut(), row_bytes, |row, out| {
+            dtype.encode(row, out)
+        })?;
         Some(Self {
             dtype,
             bytes: Bytes::from_lines(buf),

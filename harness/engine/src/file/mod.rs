@@ -38,7 +38,6 @@ pub use tokenizer::{TokenizerSource, token_type};
 pub(crate) use bytes::Bytes;
 pub(crate) use config::{Field, RawConfig};
 pub(crate) use error::FileName;
-pub(crate) use float::PIECE_ROWS;
 pub(crate) use gguf::write as gguf_write;
 pub(crate) use hf::{norm_name as hf_norm_name, stem as hf_stem};
 pub(crate) use linear::{Codes, interleaved_row};
