@@ -23,6 +23,7 @@ mod extra;
 pub mod file;
 mod forward;
 mod generate;
+mod head;
 pub mod inspect;
 mod kv;
 mod memory;
