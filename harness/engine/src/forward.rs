@@ -8,8 +8,9 @@ use std::ops::Range;
 use smallvec::SmallVec;
 use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
 use trit_measure::{Clock, ColumnsMut, MonotonicClock, columns, share};
-use trit_ops::{Attention, Floats};
+use trit_ops::Floats;
 
+use crate::attention;
 use crate::batch::{Batch, Rope, Sequence};
 use crate::file::{Activation, Config};
 use crate::kv::KvRows;
@@ -25,18 +26,18 @@ const TILE_OUTPUTS: usize = 64 * 1024;
 const HEAD_ROWS: usize = 64;
 
 /// Shares are computed from the length of what they split.
-const COVERED: &str = "the shares cover the buffer";
+pub(crate) const COVERED: &str = "the shares cover the buffer";
 
 /// What the threads of a region work on, one part each. On the stack up to 16 threads, so that decoding allocates nothing.
-type Parts<P> = SmallVec<[P; 16]>;
+pub(crate) type Parts<P> = SmallVec<[P; 16]>;
 
 /// What one thread needs to itself.
-struct Scratch {
+pub(crate) struct Scratch {
     kernel: AlignedBuf,
     tile: Vec<i32>,
     /// One row of a tile as floats, where it is added to something.
     row: Vec<f32>,
-    scores: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
     normed: AlignedBuf,
     /// How long the thread worked in regions that were timed, until it was asked.
     worked_ns: u64,
@@ -44,7 +45,7 @@ struct Scratch {
 
 impl Scratch {
     /// The thread has done its part of a region that began then, if anybody wants to know.
-    fn worked_since(&mut self, start: Option<u64>) {
+    pub(crate) fn worked_since(&mut self, start: Option<u64>) {
         if let Some(start) = start {
             self.worked_ns += MonotonicClock.now_ns() - start;
         }
@@ -52,7 +53,7 @@ impl Scratch {
 }
 
 /// The time at which a thread begins its part of a region, where that is wanted.
-fn begun(timed: bool) -> Option<u64> {
+pub(crate) fn begun(timed: bool) -> Option<u64> {
     timed.then(|| MonotonicClock.now_ns())
 }
 
@@ -87,7 +88,7 @@ pub(crate) struct Buffers {
     scratch: Vec<Scratch>,
 }
 
-fn qkv_width(config: &Config) -> usize {
+pub(crate) fn qkv_width(config: &Config) -> usize {
     config.heads * config.head_dim + 2 * config.kv_width()
 }
 
@@ -110,7 +111,8 @@ impl Buffers {
             let groups = tokens.div_ceil(kernel.token_step());
             groups.saturating_mul(kernel.prepared_group_bytes(widest))
         };
-        let thread = 2 * TILE_OUTPUTS + positions * config.heads / config.kv_heads + widest;
+        let scores = attention::scratch(config, tokens, positions);
+        let thread = 2 * TILE_OUTPUTS + scores + widest;
         let parts = [
             tokens.saturating_mul(4 * floats + widest + unquantized),
             heads.saturating_mul(4 * config.hidden),
@@ -127,7 +129,7 @@ impl Buffers {
             kernel: AlignedBuf::default(),
             tile: Vec::new(),
             row: Vec::new(),
-            scores: vec![0.0; positions * (config.heads / config.kv_heads)],
+            scores: vec![0.0; attention::scratch(config, tokens, positions)],
             normed: floats(widest),
             worked_ns: 0,
         };
@@ -528,7 +530,7 @@ impl Batch<'_> {
                 layer: index,
                 timed,
             };
-            attend(engine, sequences, place, qkv, attended, scratch);
+            attention::attend(engine, sequences, place, qkv, attended, scratch);
             laps.end(index, Role::Attention, threads, worked(scratch));
 
             let call = input(heads_width);
@@ -567,7 +569,7 @@ impl Batch<'_> {
 }
 
 /// Sequence and position of a row of a chunk, which is a piece of one sequence or a token of each of several.
-fn place(sequences: &[Sequence], row: usize) -> (&Sequence, usize) {
+pub(crate) fn place(sequences: &[Sequence], row: usize) -> (&Sequence, usize) {
     match sequences {
         [one] => (one, one.position + row),
         several => (&several[row], several[row].position),
@@ -628,84 +630,7 @@ fn store(engine: &Engine, layer: usize, sequences: &mut [Sequence], qkv: &[f32])
 
 /// Which part of a forward pass a region belongs to.
 #[derive(Clone, Copy)]
-struct Place {
-    layer: usize,
-    timed: bool,
-}
-
-/// The numbers of pairs of token and key head, and where their outputs go.
-enum Pieces<'a> {
-    /// Neighbours: the key heads of one token.
-    Neighbours(usize, std::slice::ChunksExactMut<'a, f32>),
-    /// Dealt out in turn.
-    Dealt(Vec<(usize, &'a mut [f32])>),
-}
-
-/// Causal attention, each token over the cache of its sequence: every pair of token and key head is one piece of work. Those of several tokens are dealt out in turn,
-/// so that early tokens, which see less, are spread over all threads.
-fn attend(
-    engine: &Engine,
-    sequences: &[Sequence],
-    call: Place,
-    qkv: &[f32],
-    out: &mut [f32],
-    scratch: &mut [Scratch],
-) {
-    let Place { layer, timed } = call;
-    let config = &engine.config;
-    let (dim, kv_heads) = (config.head_dim, config.kv_heads);
-    let group = config.heads / kv_heads * dim;
-    let width = qkv_width(config);
-    let threads = scratch.len();
-    let pieces = out.len() / group;
-    let scale = 1.0 / (dim as f32).sqrt();
-    let mut parts: Parts<(Pieces<'_>, &mut Scratch)> = Parts::with_capacity(threads);
-    if pieces == kv_heads {
-        let mut rest = out;
-        for (thread, scratch) in scratch.iter_mut().enumerate() {
-            let heads = share(pieces, 1, thread, threads);
-            let mine = rest.split_off_mut(..heads.len() * group).expect(COVERED);
-            let pieces = Pieces::Neighbours(heads.start, mine.chunks_exact_mut(group));
-            parts.push((pieces, scratch));
-        }
-    } else {
-        let mut dealt: Vec<Vec<(usize, &mut [f32])>> = (0..threads)
-            .map(|_| Vec::with_capacity(pieces.div_ceil(threads)))
-            .collect();
-        for (piece, out) in out.chunks_exact_mut(group).enumerate() {
-            dealt[piece % threads].push((piece, out));
-        }
-        for pieces in &mut dealt {
-            // Head by head, so that the keys and values of one stay in the cache for all tokens.
-            pieces.sort_by_key(|(piece, _)| piece % kv_heads);
-        }
-        parts.extend(dealt.into_iter().map(Pieces::Dealt).zip(scratch));
-    }
-    let work = |piece: usize, out: &mut [f32], scores: &mut [f32]| {
-        let (token, head) = (piece / kv_heads, piece % kv_heads);
-        let (sequence, position) = place(sequences, token);
-        let (cache, positions) = (&sequence.cache, position + 1);
-        let call = Attention {
-            queries: &qkv[token * width + head * group..][..group],
-            keys: cache.read(layer, false, head, positions),
-            values: cache.read(layer, true, head, positions),
-            dim,
-            scale,
-        };
-        let scores = &mut scores[..group / dim * positions];
-        engine.ops.attention(call, scores, out);
-    };
-    engine.team.run_parts(&mut parts, |_, (pieces, scratch)| {
-        let start = begun(timed);
-        let scores = &mut scratch.scores;
-        match pieces {
-            Pieces::Neighbours(first, outputs) => outputs
-                .enumerate()
-                .for_each(|(i, out)| work(*first + i, out, scores)),
-            Pieces::Dealt(pieces) => pieces
-                .iter_mut()
-                .for_each(|(piece, out)| work(*piece, out, scores)),
-        }
-        scratch.worked_since(start);
-    });
+pub(crate) struct Place {
+    pub(crate) layer: usize,
+    pub(crate) timed: bool,
 }

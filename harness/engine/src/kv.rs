@@ -1,9 +1,11 @@
-//! The key and value cache, laid out `[layer][key or value][head][position][feature]`.
+//! The key and value cache, laid out `[layer][key or value][head]`; the values of a head are `[position][feature]`, its keys
+//! `[block of positions][feature][position of the block]`, as [`trit_ops::Attention`] reads them.
 
 use half::f16;
+use smallvec::SmallVec;
 use trit_kernel::AlignedBuf;
 use trit_measure::{Team, share};
-use trit_ops::Floats;
+use trit_ops::{Floats, KEY_BLOCK};
 
 use crate::model::Engine;
 use crate::options::KvType;
@@ -21,10 +23,16 @@ pub(crate) struct KvCache {
     numbers: Numbers,
     heads: usize,
     dim: usize,
+    /// Whole blocks of them.
     positions: usize,
 }
 
 impl KvCache {
+    /// How many positions a cache has where `positions` are asked for.
+    pub(crate) const fn room(positions: usize) -> usize {
+        positions.next_multiple_of(KEY_BLOCK)
+    }
+
     /// A cache for `positions` tokens. The system gives its pages when they are first written.
     pub(crate) fn new(
         kv: KvType,
@@ -33,6 +41,7 @@ impl KvCache {
         dim: usize,
         positions: usize,
     ) -> Self {
+        let positions = Self::room(positions);
         let len = 2 * layers * heads * dim * positions;
         let numbers = match kv {
             KvType::F16 => Numbers::F16(AlignedBuf::zeroed(len * size_of::<f16>())),
@@ -66,6 +75,7 @@ impl KvCache {
     pub(crate) fn store(&mut self, engine: &Engine, layer: usize, first: usize, new: KvRows<'_>) {
         let ops = engine.ops;
         let place = Place {
+            heads: self.heads,
             positions: self.positions,
             first,
             dim: self.dim,
@@ -110,7 +120,7 @@ impl KvCache {
         }
     }
 
-    /// The first `positions` keys (or values) of one head.
+    /// Blocks of keys (or values) of one head: those that hold the first `positions`.
     pub(crate) fn read(
         &self,
         layer: usize,
@@ -119,7 +129,7 @@ impl KvCache {
         positions: usize,
     ) -> Floats<'_> {
         let at = self.start(layer, values, head);
-        let range = at..at + positions * self.dim;
+        let range = at..at + Self::room(positions) * self.dim;
         match &self.numbers {
             Numbers::F16(numbers) => Floats::F16(&numbers.as_slice()[range]),
             Numbers::F32(numbers) => Floats::F32(&numbers.as_slice()[range]),
@@ -142,6 +152,8 @@ pub(crate) struct KvRows<'a> {
 /// Where tokens go inside of each head of a layer's cache.
 #[derive(Clone, Copy)]
 struct Place {
+    /// Heads of keys, which heads of values follow.
+    heads: usize,
     /// Positions of one head.
     positions: usize,
     /// The first to write.
@@ -150,9 +162,9 @@ struct Place {
     dim: usize,
 }
 
-/// Writes `new` into the cache of one layer: its numbers, and the scales that `convert` returns where the type has any. Heads
+/// Writes `new` into the cache of one layer, keys across their blocks: its numbers, and the scales that `convert` returns where the type has any. Heads
 /// are split between the threads: they are apart in memory. One token is not worth a parallel region.
-fn store<T: Send>(
+fn store<T: Copy + Default + Send>(
     team: &Team,
     layer: &mut [T],
     scales: &mut [f32],
@@ -161,18 +173,29 @@ fn store<T: Send>(
     convert: impl Fn(&[f32], &mut [T]) -> f32 + Sync,
 ) {
     let Place {
+        heads: key_heads,
         positions,
         first,
         dim,
     } = place;
     let work = |start: usize, heads: &mut [T], scales: &mut [f32]| {
+        // One key, which does not lie in one piece in the cache.
+        let mut key: SmallVec<[T; 256]> = SmallVec::from_elem(T::default(), dim);
         for (i, numbers) in heads.chunks_exact_mut(positions * dim).enumerate() {
             let column = new.keys + (start + i) * dim;
             let rows = new.rows.chunks_exact(new.width);
-            let outputs = numbers[first * dim..].chunks_exact_mut(dim);
-            for (token, (row, out)) in rows.zip(outputs).enumerate() {
-                let scale = convert(&row[column..column + dim], out);
-                if let Some(place) = scales.get_mut(i * positions + first + token) {
+            for (position, row) in (first..).zip(rows) {
+                let row = &row[column..column + dim];
+                let scale = if start + i < key_heads {
+                    let scale = convert(row, &mut key);
+                    let block = &mut numbers[position / KEY_BLOCK * KEY_BLOCK * dim..];
+                    let lanes = block.chunks_exact_mut(KEY_BLOCK).zip(&key);
+                    lanes.for_each(|(lanes, number)| lanes[position % KEY_BLOCK] = *number);
+                    scale
+                } else {
+                    convert(row, &mut numbers[position * dim..][..dim])
+                };
+                if let Some(place) = scales.get_mut(i * positions + position) {
                     *place = scale;
                 }
             }

@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attention;
 mod batch;
 mod cache;
 pub mod chat;

@@ -14,6 +14,7 @@ use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
 use crate::forward::Buffers;
+use crate::kv::KvCache;
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, KvType};
 use crate::profile::Role;
@@ -228,7 +229,8 @@ impl Engine {
     /// [`Self::ledger`], and what `sequences` sequences of `positions` tokens need beside it.
     pub fn memory(&self, sequences: usize, positions: usize) -> Memory {
         let tokens = self.chunk(sequences, positions);
-        let kv = self.kv_bytes(positions).saturating_mul(sequences as u64);
+        let kv = self.kv_bytes(KvCache::room(positions));
+        let kv = kv.saturating_mul(sequences as u64);
         let logits = (4 * self.config.vocab as u64).saturating_mul(sequences as u64);
         let rope = 4 * positions as u64 * self.config.head_dim as u64;
         let buffers = Buffers::bytes(self, tokens, sequences, positions);

@@ -278,31 +278,38 @@ fn every_configuration_gives_the_same_bits() {
 
 #[test]
 fn decoding_and_going_back_change_nothing() {
-    let engine = open(
-        "bitnet-tiny",
-        &EngineOptions {
+    let tokens = expected("bitnet-tiny").pop().unwrap().tokens;
+    for kv in [KvType::F16, KvType::F32, KvType::I8] {
+        let options = EngineOptions {
+            kv,
             threads: 2,
             ubatch: 16,
             ..options()
-        },
-    );
-    let tokens = expected("bitnet-tiny").pop().unwrap().tokens;
-    let want = logits(&engine, &tokens);
+        };
+        let engine = open("bitnet-tiny", &options);
+        let want = logits(&engine, &tokens);
 
-    let mut session = engine.session(tokens.len()).unwrap();
-    let one_by_one: Vec<Vec<f32>> = tokens
-        .iter()
-        .map(|token| session.decode(*token).unwrap().to_vec())
-        .collect();
-    assert!(bits(&one_by_one) == bits(&want), "token by token");
+        let mut session = engine.session(tokens.len()).unwrap();
+        let one_by_one: Vec<Vec<f32>> = tokens
+            .iter()
+            .map(|token| session.decode(*token).unwrap().to_vec())
+            .collect();
+        assert!(bits(&one_by_one) == bits(&want), "{kv}: token by token");
 
-    session.truncate(40);
-    assert_eq!(session.position(), 40);
-    let last = session.prefill(&tokens[40..]).unwrap().to_vec();
-    assert!(
-        bits(&[last]) == bits(&want[tokens.len() - 1..]),
-        "after going back to 40"
-    );
+        // Within and at the ends of the blocks in which keys are stored, with other tokens behind the place.
+        for back in [1, 15, 16, 17, 31, 33, 40] {
+            session.truncate(back);
+            session.prefill(&[500; 9]).unwrap();
+            session.truncate(back);
+            assert_eq!(session.position(), back);
+            let next = session.decode(tokens[back]).unwrap().to_vec();
+            let last = session.prefill(&tokens[back + 1..]).unwrap().to_vec();
+            assert!(
+                bits(&[next, last]) == bits(&[want[back].clone(), want[tokens.len() - 1].clone()]),
+                "{kv}: after going back to {back}"
+            );
+        }
+    }
 }
 
 #[test]

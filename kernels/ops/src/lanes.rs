@@ -42,7 +42,7 @@ pub(crate) fn rms_norm<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: 
 
 /// The largest of sixteen lanes, none of which is NaN.
 #[inline(always)]
-fn largest<S: Simd>(s: S, v: S::V) -> f32 {
+pub(crate) fn largest<S: Simd>(s: S, v: S::V) -> f32 {
     let mut lanes = [0.0; LANES];
     s.store(v, &mut lanes);
     lanes.into_iter().fold(lanes[0], f32::max)
@@ -160,6 +160,17 @@ pub(crate) const EXP_HIGH: f32 = 88.722_83;
 /// polynomial is below `1.1e-8`.
 #[inline(always)]
 fn exp16<S: Simd>(s: S, x: S::V) -> S::V {
+    s.if_less(
+        s.splat(EXP_HIGH),
+        x,
+        s.splat(f32::INFINITY),
+        exp_to_one(s, x),
+    )
+}
+
+/// [`exp16`] of what is not above 0.
+#[inline(always)]
+pub(crate) fn exp_to_one<S: Simd>(s: S, x: S::V) -> S::V {
     // Added to a small number, 1.5 · 2^23 leaves its nearest integer in the low bits of the sum.
     let magic = s.splat(12_582_912.0);
     let shifted = s.fma(x, s.splat(std::f32::consts::LOG2_E), magic);
@@ -176,7 +187,6 @@ fn exp16<S: Simd>(s: S, x: S::V) -> S::V {
     // The low nine bits of `magic` are 0, so the shift leaves n alone.
     let value = s.add_exponent(value, shifted);
     let value = s.if_less(x, s.splat(EXP_LOW), s.splat(0.0), value);
-    let value = s.if_less(s.splat(EXP_HIGH), x, s.splat(f32::INFINITY), value);
     s.keep_nan(x, value)
 }
 

@@ -7,8 +7,8 @@
 //! * **Lanes**: a sum over `n` products uses 16 virtual lanes that start at +0. Element `i` is added to lane `i mod 16` in
 //!   order of `i` with a fused multiply-add (where `n` is no multiple of 16, zeros fill it up); then lanes `j` and `j + 8`
 //!   are added, then `j + 4`, `j + 2`, `j + 1`.
-//! * **Columns**: where several outputs are computed at once (weighted sums of value rows), each output is a sequential sum
-//!   from +0 with fused multiply-adds, one output a lane.
+//! * **Columns**: where several outputs are computed at once (attention: scores over features, and sums of values over positions),
+//!   each output is a sequential sum from +0 with fused multiply-adds, one output a lane.
 //! * `exp` is this crate's own polynomial, made of fused multiply-adds in one order.
 //!
 //! Divisions, square roots and conversions are IEEE operations and need no rule. Signalling NaN are outside of the contract: no
@@ -73,12 +73,22 @@ pub enum Blocks<'a> {
     Q6K(&'a [u8]),
 }
 
-/// One attention call: `heads` query heads that share one key and value head, over `positions` cached positions.
+/// Positions of a block of keys: `[block][feature][position of the block]`, so that the keys of a block are the lanes of a vector.
+pub const KEY_BLOCK: usize = simd::LANES;
+
+/// Rows of queries that go through a cache together: a call of as many is the fastest a row.
+pub const QUERY_ROWS: usize = 8;
+
+/// One attention call: `heads` query heads that share one key and value head, of one token, or of several that follow each
+/// other. Keys and values are those of whole blocks of [`KEY_BLOCK`] positions, up to the last that the last token sees; the rest of
+/// the last block is not used, whatever it holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
-    /// `heads` x `dim` queries.
-    pub queries: &'a [f32],
-    /// `positions` x `dim` keys.
+    /// `heads` x `dim` queries of each token.
+    pub queries: &'a [&'a [f32]],
+    /// Positions that the first token sees; each further token sees one more.
+    pub positions: usize,
+    /// `blocks` x `dim` x [`KEY_BLOCK`] keys.
     pub keys: Floats<'a>,
     /// `positions` x `dim` values.
     pub values: Floats<'a>,
@@ -86,6 +96,14 @@ pub struct Attention<'a> {
     pub dim: usize,
     /// What the scores are multiplied by: `1 / sqrt(dim)`.
     pub scale: f32,
+}
+
+impl Attention<'_> {
+    /// Floats of scratch memory for a call of `rows` heads of all tokens together, the last of which sees `positions`.
+    pub const fn scratch(rows: usize, positions: usize) -> usize {
+        let rows = if rows < QUERY_ROWS { rows } else { QUERY_ROWS };
+        rows * positions.next_multiple_of(KEY_BLOCK)
+    }
 }
 
 /// The float operations. All slices of one call have the lengths their names imply; a mismatch panics.
@@ -128,11 +146,11 @@ pub trait Ops: Send + Sync {
     /// `cos` and `sin` have `dim/2` entries; `x` is `heads` x `dim`.
     fn rope(&self, x: &mut [f32], cos: &[f32], sin: &[f32]);
 
-    /// Attention: scores (lanes) · scale, softmax over positions, weighted sum of values (columns).
-    /// With int8 codes a score is `(sum · scale of the key) · scale`, and a weight is multiplied with the scale of its value.
-    /// `scores` has room for `heads` x `positions`, and holds the weights afterwards; `out` is `heads` x `dim`, zeros
-    /// when there are no positions.
-    fn attention(&self, call: Attention<'_>, scores: &mut [f32], out: &mut [f32]);
+    /// Attention: scores (columns) · scale, weights `exp(score − maximum)` over positions, weighted sum of values (columns) divided by
+    /// the sum of the weights (lanes). With int8 codes a score is `(sum · scale of the key) · scale`, and a weight is multiplied with
+    /// the scale of its value after it was summed. `scratch` has room for [`Attention::scratch`]; `out` is `heads` x `dim` of each
+    /// token, zeros where it sees no positions. A token has the same bits alone and beside others.
+    fn attention(&self, call: Attention<'_>, scratch: &mut [f32], out: &mut [&mut [f32]]);
 
     /// Softmax in place: maximum, `exp(x − max)`, sum (lanes), division.
     fn softmax(&self, x: &mut [f32]);
@@ -172,7 +190,7 @@ macro_rules! implement {
                 fn silu_mul(gate: &mut [f32], up: &[f32]) -> () = lanes::silu_mul;
                 fn exp(x: &mut [f32]) -> () = lanes::exp;
                 fn rope(x: &mut [f32], cos: &[f32], sin: &[f32]) -> () = lanes::rope;
-                fn attention(call: Attention<'_>, scores: &mut [f32], out: &mut [f32]) -> () = attend::attention;
+                fn attention(call: Attention<'_>, scratch: &mut [f32], out: &mut [&mut [f32]]) -> () = attend::attention;
                 fn softmax(x: &mut [f32]) -> () = lanes::softmax;
                 fn rows_dot(weights: Floats<'_>, x: &[f32], out: &mut [f32]) -> () = lanes::rows_dot;
                 fn rows_dot_all(weights: Floats<'_>, rows: usize, xs: &[f32], out: &mut [f32]) -> () = many::rows_dot_all;

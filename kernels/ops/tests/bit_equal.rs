@@ -388,42 +388,71 @@ fn rows_dot_all() {
     });
 }
 
+/// What one head of one token attends to.
 fn attention_reference(
     q: &[f32],
     keys: &[f32],
     values: &[f32],
     dim: usize,
     scale: f32,
-) -> (Vec<f32>, Vec<f32>) {
-    let (mut scores, mut out) = (Vec::new(), Vec::new());
-    for q in q.chunks_exact(dim) {
-        let score: Vec<f32> = keys.chunks_exact(dim).map(|k| dot(q, k) * scale).collect();
-        let weights = softmax(&score);
-        for column in 0..dim {
-            let mut sum = 0.0f32;
-            for (w, v) in weights.iter().zip(values.chunks_exact(dim)) {
-                sum = w.mul_add(v[column], sum);
-            }
-            out.push(sum);
-        }
-        scores.extend(weights);
+) -> Vec<f32> {
+    let in_order = |a: &mut dyn Iterator<Item = (f32, f32)>| -> f32 {
+        a.fold(0.0, |sum, (a, b)| a.mul_add(b, sum))
+    };
+    let score = |key: &[f32]| in_order(&mut q.iter().copied().zip(key.iter().copied())) * scale;
+    let scores: Vec<f32> = keys.chunks_exact(dim).map(score).collect();
+    let max = scores
+        .iter()
+        .fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
+    let weights: Vec<f32> = scores.iter().map(|x| scalar_exp(x - max)).collect();
+    let sum = dot(&weights, &vec![1.0; weights.len()]);
+    let column = |column: usize| {
+        let column = values.chunks_exact(dim).map(|value| value[column]);
+        in_order(&mut weights.iter().copied().zip(column)) / sum
+    };
+    match weights.len() {
+        0 => vec![0.0; dim],
+        _ => (0..dim).map(column).collect(),
     }
-    (scores, out)
+}
+
+/// Keys of positions, and junk up to a whole block, as attention wants them.
+fn in_blocks(keys: &[f32], dim: usize, junk: f32) -> Vec<f32> {
+    let positions = keys.len() / dim;
+    let mut out = vec![junk; positions.next_multiple_of(16) * dim];
+    for position in 0..positions {
+        for feature in 0..dim {
+            let at = (position / 16 * dim + feature) * 16 + position % 16;
+            out[at] = keys[position * dim + feature];
+        }
+    }
+    out
 }
 
 #[test]
 fn attention() {
     for ops in all(Cpu::uncapped()) {
         for dim in [1, 16, 17, 40, 64, 128, 130] {
-            for heads in [1, 2, 3, 4, 5, 9] {
-                for positions in [0, 1, 2, 5, 16, 33] {
+            for (tokens, heads) in [
+                (1, 1),
+                (1, 2),
+                (1, 3),
+                (1, 4),
+                (1, 5),
+                (1, 9),
+                (2, 4),
+                (8, 1),
+                (3, 5),
+            ] {
+                for positions in [0, 1, 2, 5, 15, 16, 33, 83] {
                     for kind in [Kind::Unit, Kind::Wide, Kind::Tiny, Kind::Any] {
                         let mut rng = Rng((dim * heads + positions) as u64);
                         let what = format!(
-                            "{} {kind:?} dim={dim} heads={heads} positions={positions}",
+                            "{} {kind:?} dim={dim} tokens={tokens} heads={heads} positions={positions}",
                             ops.isa()
                         );
-                        check_attention(ops, [dim, heads, positions], kind, &mut rng, &what);
+                        let shape = [dim, tokens, heads, positions];
+                        check_attention(ops, shape, kind, &mut rng, &what);
                     }
                 }
             }
@@ -433,39 +462,58 @@ fn attention() {
 
 fn check_attention(
     ops: &dyn Ops,
-    [dim, heads, positions]: [usize; 3],
+    [dim, tokens, heads, positions]: [usize; 4],
     kind: Kind,
     rng: &mut Rng,
     what: &str,
 ) {
-    let q = kind.vec(heads * dim, rng);
-    let mut half = || -> Vec<f16> {
-        let x = kind.vec(positions * dim, rng);
-        x.into_iter().map(f16::from_f32_const).collect()
+    let width = heads * dim;
+    let queries = kind.vec(tokens * width, rng);
+    let queries: Vec<&[f32]> = queries.chunks_exact(width).collect();
+    let last = positions + tokens - 1;
+    let mut half = || -> Vec<f32> {
+        let x = kind.vec(last * dim, rng);
+        x.into_iter()
+            .map(|x| f16::from_f32_const(x).to_f32_const())
+            .collect()
     };
-    let (keys, values) = (half(), half());
-    let wide = |x: &[f16]| -> Vec<f32> { x.iter().map(|x| x.to_f32_const()).collect() };
-    let (wide_keys, wide_values) = (wide(&keys), wide(&values));
+    let (keys, mut values) = (half(), half());
     let scale = 1.0 / (dim as f32).sqrt();
-    let (scores, want) = attention_reference(&q, &wide_keys, &wide_values, dim, scale);
-    for (keys, values) in [
-        (Floats::F16(&keys), Floats::F16(&values)),
-        (Floats::F32(&wide_keys), Floats::F32(&wide_values)),
-    ] {
-        let call = Attention {
-            queries: &q,
-            keys,
-            values,
-            dim,
-            scale,
-        };
-        // Room for more than is needed; what is beyond stays.
-        let mut got_scores = vec![5.0; heads * positions + 3];
-        let mut out = vec![f32::NAN; heads * dim];
-        ops.attention(call, &mut got_scores, &mut out);
-        assert_all_same(&out, &want, &what);
-        assert_all_same(&got_scores[..heads * positions], &scores, &what);
-        assert_all_same(&got_scores[heads * positions..], &[5.0; 3], &what);
+    let mut want = Vec::new();
+    for (token, queries) in queries.iter().enumerate() {
+        let seen = (positions + token) * dim;
+        for q in queries.chunks_exact(dim) {
+            let (keys, values) = (&keys[..seen], &values[..seen]);
+            want.extend(attention_reference(q, keys, values, dim, scale));
+        }
+    }
+    let narrow = |x: &[f32]| -> Vec<f16> { x.iter().map(|x| f16::from_f32_const(*x)).collect() };
+    for junk in [0.0, 60_000.0, f32::NAN] {
+        let keys = in_blocks(&keys, dim, junk);
+        values.resize(keys.len(), junk);
+        let (half_keys, half_values) = (narrow(&keys), narrow(&values));
+        for (keys, values) in [
+            (Floats::F16(&half_keys), Floats::F16(&half_values)),
+            (Floats::F32(&keys), Floats::F32(&values)),
+        ] {
+            let call = Attention {
+                queries: &queries,
+                positions,
+                keys,
+                values,
+                dim,
+                scale,
+            };
+            // Room for more than is needed; what is beyond stays.
+            let room = Attention::scratch(tokens * heads, last);
+            let mut scratch = vec![5.0; room + 3];
+            let mut out = vec![f32::NAN; tokens * width];
+            let mut outputs: Vec<&mut [f32]> = out.chunks_exact_mut(width).collect();
+            ops.attention(call, &mut scratch, &mut outputs);
+            assert_all_same(&out, &want, &what);
+            assert_all_same(&scratch[room..], &[5.0; 3], &what);
+        }
+        values.truncate(last * dim);
     }
 }
 

@@ -146,48 +146,56 @@ fn blocks_give_the_bits_of_their_floats() {
 fn attention_over_int8_keys_and_values() {
     let mut rng = Rng(3);
     for dim in [16, 17, 64, 128] {
-        for heads in [1, 2, 4, 5] {
-            for positions in [1, 2, 5, 33] {
+        for heads in [1, 2, 4, 5, 8] {
+            for positions in [1, 2, 5, 16, 33] {
                 let queries = rng.floats(heads * dim);
-                let (keys, values) = (rng.codes(positions * dim), rng.codes(positions * dim));
+                // Whole blocks: what is behind the positions is not used.
+                let whole = usize::next_multiple_of(positions, 16);
+                let (keys, values) = (rng.codes(whole * dim), rng.codes(whole * dim));
                 let scale_of = |rng: &mut Rng| -> Vec<f32> {
-                    rng.floats(positions)
-                        .iter()
-                        .map(|x| x.abs() / 64.0)
-                        .collect()
+                    rng.floats(whole).iter().map(|x| x.abs() / 64.0).collect()
                 };
                 let (key_scales, value_scales) = (scale_of(&mut rng), scale_of(&mut rng));
                 let scale = 1.0 / (dim as f32).sqrt();
                 let scalar = all(Cpu::uncapped())[0];
+                let key = |position: usize, feature: usize| {
+                    f32::from(keys[(position / 16 * dim + feature) * 16 + position % 16])
+                };
                 let mut want = Vec::new();
                 for q in queries.chunks_exact(dim) {
-                    let mut weights: Vec<f32> = keys
-                        .chunks_exact(dim)
-                        .zip(&key_scales)
-                        .map(|(key, s)| dot(q, &widen(key)) * s * scale)
-                        .collect();
-                    // Softmax has tests of its own.
-                    scalar.softmax(&mut weights);
+                    let score = |p: usize| {
+                        let sum = (0..dim).fold(0.0f32, |sum, i| q[i].mul_add(key(p, i), sum));
+                        sum * key_scales[p] * scale
+                    };
+                    let mut weights: Vec<f32> = (0..positions).map(score).collect();
+                    let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    for x in &mut weights {
+                        *x -= max;
+                    }
+                    // The exponential has tests of its own.
+                    scalar.exp(&mut weights);
+                    let sum = dot(&weights, &vec![1.0; positions]);
                     for column in 0..dim {
-                        let mut sum = 0.0f32;
-                        for (p, value) in values.chunks_exact(dim).enumerate() {
+                        let mut out = 0.0f32;
+                        for (p, value) in values.chunks_exact(dim).take(positions).enumerate() {
                             let weight = weights[p] * value_scales[p];
-                            sum = weight.mul_add(f32::from(value[column]), sum);
+                            out = weight.mul_add(f32::from(value[column]), out);
                         }
-                        want.push(sum);
+                        want.push(out / sum);
                     }
                 }
                 for ops in all(Cpu::uncapped()) {
                     let call = Attention {
-                        queries: &queries,
+                        queries: &[&queries],
+                        positions,
                         keys: Floats::I8(&keys, &key_scales),
                         values: Floats::I8(&values, &value_scales),
                         dim,
                         scale,
                     };
-                    let mut scores = vec![0.0; heads * positions];
+                    let mut scratch = vec![0.0; Attention::scratch(heads, positions)];
                     let mut got = vec![f32::NAN; heads * dim];
-                    ops.attention(call, &mut scores, &mut got);
+                    ops.attention(call, &mut scratch, &mut [&mut got]);
                     let what = format!("{} {dim} {heads} {positions}", ops.isa());
                     assert_eq!(bits(&got), bits(&want), "{what}");
                 }
