@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
 use trit_measure::share;
+use trit_ops::Digits;
 
 use crate::model::Engine;
 use crate::weights::Projection;
@@ -25,6 +26,7 @@ pub struct ExtraWork<'e> {
     ffn: PreparedBuf,
     attended: PreparedBuf,
     normed: Vec<f32>,
+    digits: Digits,
     threads: Vec<Thread>,
 }
 
@@ -57,11 +59,15 @@ impl<'e> ExtraWork<'e> {
         let tokens = tokens.clamp(1, engine.ubatch);
         let kernel = engine.kernel(tokens);
         let zeros = |k| prepared_zeros(kernel, tokens, k);
+        let (normed, mut digits) = (vec![0.0; config.hidden], Digits::default());
+        let head = &engine.weights.head;
+        head.prepare(engine.ops, config.hidden, &normed, &mut digits);
         Self {
             hidden: zeros(config.hidden),
             ffn: zeros(config.ffn),
             attended: zeros(config.heads * config.head_dim),
-            normed: vec![0.0; config.hidden],
+            normed,
+            digits,
             threads: std::iter::repeat_with(Thread::default)
                 .take(engine.team.threads())
                 .collect(),
@@ -96,7 +102,8 @@ impl<'e> ExtraWork<'e> {
             let rows = share(this.first(config.vocab), 16, thread, count);
             own.logits.resize(rows.len(), 0.0);
             let (head, ops) = (&this.engine.weights.head, this.engine.ops);
-            head.dot(ops, rows, config.hidden, &this.normed, &mut own.logits);
+            let (normed, digits) = (&this.normed, &this.digits);
+            head.dot(ops, rows, config.hidden, normed, digits, &mut own.logits);
         });
         self.threads = threads;
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
 use trit_measure::{Clock, ColumnsMut, MonotonicClock, columns, share};
-use trit_ops::Floats;
+use trit_ops::{Digits, Floats};
 
 use crate::attention;
 use crate::batch::{Batch, Rope, Sequence};
@@ -83,6 +83,8 @@ pub(crate) struct Buffers {
     attended: AlignedBuf,
     /// The last norm, before the head: a row for each sequence.
     normed: AlignedBuf,
+    /// What the head makes of it, where it wants more than floats.
+    digits: Digits,
     /// Gate and up of a token, side by side.
     ffn: AlignedBuf,
     scratch: Vec<Scratch>,
@@ -107,6 +109,7 @@ impl Buffers {
             ActivationType::I8 => 0,
             ActivationType::F32 => 4 * widest,
         };
+        let prepared_head = engine.weights.head.prepared_bytes(config.hidden);
         let prepared = |kernel: &dyn Kernel| {
             let groups = tokens.div_ceil(kernel.token_step());
             groups.saturating_mul(kernel.prepared_group_bytes(widest))
@@ -115,7 +118,7 @@ impl Buffers {
         let thread = 2 * TILE_OUTPUTS + scores + widest;
         let parts = [
             tokens.saturating_mul(4 * floats + widest + unquantized),
-            heads.saturating_mul(4 * config.hidden),
+            heads.saturating_mul(4 * config.hidden + prepared_head),
             prepared(&*engine.gemv).max(prepared(&*engine.gemm)),
             engine.team.threads() * 4 * thread,
         ];
@@ -147,6 +150,7 @@ impl Buffers {
             qkv: floats(tokens * qkv_width(config)),
             attended: floats(tokens * config.heads * config.head_dim),
             normed: floats(heads * config.hidden),
+            digits: Digits::default(),
             ffn: floats(tokens * 2 * config.ffn),
             scratch: std::iter::repeat_with(scratch)
                 .take(engine.team.threads())
@@ -194,13 +198,17 @@ impl Buffers {
             ops.rms_norm(x, &weights.final_norm, config.rms_eps, normed);
         }
         let normed = &*normed;
+        weights.head.prepare(ops, hidden, normed, &mut self.digits);
+        let digits = &self.digits;
         let outputs = split(logits, count, 16, engine.team.threads());
         let mut parts: Parts<_> = outputs.into_iter().zip(&mut self.scratch).collect();
         engine.team.run_parts(&mut parts, |_, (out, scratch)| {
             let start = begun(timed);
             let mine = out.range();
             if count == 1 {
-                weights.head.dot(ops, mine, hidden, normed, out.row_mut(0));
+                weights
+                    .head
+                    .dot(ops, mine, hidden, normed, digits, out.row_mut(0));
             } else {
                 // A piece of the head is read from memory for the first tokens, and from the cache for the others.
                 for first in mine.clone().step_by(HEAD_ROWS) {
@@ -208,7 +216,7 @@ impl Buffers {
                     let (at, len) = (first - mine.start, rows.len());
                     scratch.row.resize(count * len, 0.0);
                     let sums = &mut scratch.row[..];
-                    weights.head.dot(ops, rows, hidden, normed, sums);
+                    weights.head.dot(ops, rows, hidden, normed, digits, sums);
                     for (token, sums) in sums.chunks_exact(len).enumerate() {
                         out.row_mut(token)[at..at + len].copy_from_slice(sums);
                     }
@@ -495,6 +503,7 @@ impl Batch<'_> {
             qkv,
             attended,
             normed: _,
+            digits: _,
             ffn: wide,
             scratch,
         } = &mut self.buffers;

@@ -33,6 +33,7 @@ mod x86;
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 
+pub use crate::blocks::{BlockType, Blocks, Digits};
 use crate::scalar::Scalar;
 use crate::simd::Simd;
 
@@ -61,16 +62,6 @@ impl Floats<'_> {
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// Rows of whole blocks, as GGUF stores them. A number of a block is an f32 without rounding.
-#[derive(Clone, Copy, Debug)]
-pub enum Blocks<'a> {
-    /// 32 numbers in 18 bytes: an f16 scale `d`, 16 bytes of nibbles, the low ones first; `d · (q − 8)`.
-    Q4_0(&'a [u8]),
-    /// 256 numbers in 210 bytes: 128 bytes of low nibbles, 64 of high bit pairs, 16 int8 scales, an f16 scale `d`;
-    /// `d · scale · (q − 32)`.
-    Q6K(&'a [u8]),
 }
 
 /// Positions of a block of keys: `[block][feature][position of the block]`, so that the keys of a block are the lanes of a vector.
@@ -163,8 +154,13 @@ pub trait Ops: Send + Sync {
     /// to the bit to a call for each, and weights are read and converted once for several of them.
     fn rows_dot_all(&self, weights: Floats<'_>, rows: usize, xs: &[f32], out: &mut [f32]);
 
-    /// [`Self::rows_dot`] of rows in blocks: equal to the bit to that of the numbers they stand for.
-    fn rows_dot_blocks(&self, weights: Blocks<'_>, x: &[f32], out: &mut [f32]);
+    /// The inputs `xs` of `k` numbers each, for products with blocks of type `kind`; two digits hold 2^-15 of the largest number
+    /// of an input. An input with NaN or infinities has NaN products.
+    fn digits(&self, kind: BlockType, k: usize, xs: &[f32], to: &mut Digits);
+
+    /// Products of `rows` rows of blocks with each of `inputs`; the outputs of an input stand together. Sums are exact over 16 columns,
+    /// and then sequential in columns, one row a lane: the order is stated where [`Blocks`] are made.
+    fn rows_dot_blocks(&self, weights: Blocks<'_>, rows: usize, inputs: &Digits, out: &mut [f32]);
 
     /// Rounds to half precision, to nearest even.
     fn to_f16(&self, x: &[f32], out: &mut [f16]);
@@ -173,10 +169,36 @@ pub trait Ops: Send + Sync {
 /// Implements [`Ops`] for the lanes of one instruction set: each method becomes one function with the attribute `$attr`
 /// that enables the instruction set, and into which the generic operation is inlined.
 macro_rules! implement {
-    ($lanes:ty, $attr:meta) => {
+    ($lanes:ty, $attr:meta $(, $products:ident: $products_attr:meta)?) => {
         impl Ops for $lanes {
             fn isa(&self) -> Isa {
                 <$lanes as Simd>::ISA
+            }
+
+            fn rows_dot_blocks(&self, weights: Blocks<'_>, rows: usize, inputs: &Digits, out: &mut [f32]) {
+                #[$attr]
+                unsafe fn run(s: $lanes, weights: Blocks<'_>, rows: usize, inputs: &Digits, out: &mut [f32]) {
+                    blocks::rows_dot(s, s, weights, rows, inputs, out);
+                }
+                $(
+                    #[$products_attr]
+                    unsafe fn $products(
+                        s: $lanes,
+                        p: impl blocks::Products<$lanes>,
+                        weights: Blocks<'_>,
+                        rows: usize,
+                        inputs: &Digits,
+                        out: &mut [f32],
+                    ) {
+                        blocks::rows_dot(s, p, weights, rows, inputs, out);
+                    }
+                    if let Some(p) = self.$products() {
+                        // SAFETY: these exist only where both their instruction sets can be executed.
+                        return unsafe { $products(*self, p, weights, rows, inputs, out) };
+                    }
+                )?
+                // SAFETY: as below.
+                unsafe { run(*self, weights, rows, inputs, out) }
             }
 
             implement! { @ $lanes, $attr,
@@ -194,7 +216,7 @@ macro_rules! implement {
                 fn softmax(x: &mut [f32]) -> () = lanes::softmax;
                 fn rows_dot(weights: Floats<'_>, x: &[f32], out: &mut [f32]) -> () = lanes::rows_dot;
                 fn rows_dot_all(weights: Floats<'_>, rows: usize, xs: &[f32], out: &mut [f32]) -> () = many::rows_dot_all;
-                fn rows_dot_blocks(weights: Blocks<'_>, x: &[f32], out: &mut [f32]) -> () = blocks::rows_dot;
+                fn digits(kind: BlockType, k: usize, xs: &[f32], to: &mut Digits) -> () = blocks::digits;
                 fn to_f16(x: &[f32], out: &mut [f16]) -> () = lanes::to_f16;
             }
         }
@@ -219,7 +241,8 @@ implement!(x86::avx2::Avx2, target_feature(enable = "avx2,fma,f16c"));
 #[cfg(target_arch = "x86_64")]
 implement!(
     x86::avx512::Avx512,
-    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+    target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"),
+    vnni: target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 );
 #[cfg(target_arch = "aarch64")]
 implement!(neon::Neon, target_feature(enable = "neon"));
@@ -234,7 +257,8 @@ pub fn all(cpu: Cpu) -> Vec<&'static dyn Ops> {
 fn native(cpu: Cpu) -> impl Iterator<Item = &'static dyn Ops> {
     let avx2 = x86::avx2::Avx2::open(cpu).map(|ops| ops as &dyn Ops);
     let avx512 = x86::avx512::Avx512::open(cpu).map(|ops| ops as &dyn Ops);
-    avx2.into_iter().chain(avx512)
+    let vnni = x86::avx512::Avx512::open_vnni(cpu).map(|ops| ops as &dyn Ops);
+    avx2.into_iter().chain(avx512).chain(vnni)
 }
 
 #[cfg(target_arch = "aarch64")]

@@ -1,12 +1,14 @@
 //! NEON, which every `AArch64` has: sixteen lanes are four registers.
 
 use std::arch::aarch64::{
-    float32x4_t, uint8x16_t, vabsq_f32, vadd_f32, vaddq_f32, vaddq_u32, vbslq_f32, vceqq_f32,
-    vcgtq_f32, vcltq_f32, vcombine_s8, vcombine_s16, vcvtnq_s32_f32, vcvtq_f32_s32, vdivq_f32,
-    vdupq_n_f32, vdupq_n_u8, veorq_u8, vfmaq_f32, vget_high_f32, vget_high_s16, vget_lane_f32,
-    vget_low_f32, vget_low_s16, vld1_s8, vld1q_f32, vld1q_s32, vld1q_u8, vmovl_s8, vmovl_s16,
-    vmulq_f32, vnegq_f32, vpadd_f32, vqmovn_s16, vqmovn_s32, vreinterpretq_f32_u32,
-    vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vst1q_s8, vst1q_u8, vsubq_f32,
+    float32x4_t, uint8x16_t, vabsq_f32, vadd_f32, vaddq_f32, vaddq_s32, vaddq_u32, vandq_u8,
+    vbslq_f32, vceqq_f32, vcgtq_f32, vcltq_f32, vcombine_s8, vcombine_s16, vcvtnq_s32_f32,
+    vcvtq_f32_s32, vdivq_f32, vdupq_n_f32, vdupq_n_s32, vdupq_n_u8, veorq_u8, vfmaq_f32,
+    vget_high_f32, vget_high_s16, vget_lane_f32, vget_low_f32, vget_low_s8, vget_low_s16, vld1_s8,
+    vld1q_f32, vld1q_s32, vld1q_u8, vmovl_s8, vmovl_s16, vmull_high_s8, vmull_s8, vmulq_f32,
+    vnegq_f32, vorrq_u8, vpadalq_s16, vpadd_f32, vpaddq_s16, vqmovn_s16, vqmovn_s32,
+    vreinterpretq_f32_u32, vreinterpretq_s8_s32, vreinterpretq_s8_u8, vreinterpretq_u32_f32,
+    vshlq_n_s32, vshlq_n_u32, vshrq_n_u8, vst1q_f32, vst1q_s8, vst1q_u8, vsubq_f32,
 };
 use std::arch::asm;
 use std::array::from_fn;
@@ -14,6 +16,7 @@ use std::array::from_fn;
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 
+use crate::blocks::{Columns, Line, Products, quad};
 use crate::probe::{LINE, Lines};
 use crate::simd::{LANES, Simd, intrinsics};
 
@@ -157,5 +160,63 @@ impl Lines for Neon {
             out
         };
         fn ask(at: *const u8) = prefetch(at);
+    }
+}
+
+/// Four rows a register.
+type Quad = [uint8x16_t; 4];
+
+/// Products are words: 2 · 63 · 127 fits one.
+impl Products<Self> for Neon {
+    type Codes = [Quad; 4];
+
+    intrinsics! {
+        fn six(lines: &[Line; 3]) -> [Quad; 4] = {
+            let low = vdupq_n_u8(0x3f);
+            let mut codes = [[low; 4]; 4];
+            for i in 0..4 {
+                let a = vld1q_u8(lines[0].as_ptr().add(16 * i));
+                let b = vld1q_u8(lines[1].as_ptr().add(16 * i));
+                let c = vld1q_u8(lines[2].as_ptr().add(16 * i));
+                let high = vandq_u8(vshrq_n_u8::<2>(a), vdupq_n_u8(0x30));
+                let middle = vandq_u8(vshrq_n_u8::<4>(b), vdupq_n_u8(0x0c));
+                codes[0][i] = vandq_u8(a, low);
+                codes[1][i] = vandq_u8(b, low);
+                codes[2][i] = vandq_u8(c, low);
+                codes[3][i] = vorrq_u8(vorrq_u8(high, middle), vshrq_n_u8::<6>(c));
+            }
+            codes
+        };
+        fn four(lines: &[Line; 2]) -> [Quad; 4] = {
+            let low = vdupq_n_u8(15);
+            let mut codes = [[low; 4]; 4];
+            for i in 0..4 {
+                let a = vld1q_u8(lines[0].as_ptr().add(16 * i));
+                let b = vld1q_u8(lines[1].as_ptr().add(16 * i));
+                codes[0][i] = vandq_u8(a, low);
+                codes[1][i] = vandq_u8(b, low);
+                codes[2][i] = vshrq_n_u8::<4>(a);
+                codes[3][i] = vshrq_n_u8::<4>(b);
+            }
+            codes
+        };
+        fn sums(codes: [Quad; 4], columns: &Columns) -> Four = {
+            let mut out = [vdupq_n_f32(0.0); 4];
+            for i in 0..4 {
+                let mut sums = [vdupq_n_s32(columns.high_sum), vdupq_n_s32(columns.low_sum)];
+                for (sum, digits) in sums.iter_mut().zip([&columns.high, &columns.low]) {
+                    for q in 0..4 {
+                        let digits = vreinterpretq_s8_s32(vdupq_n_s32(quad(digits, q)));
+                        let codes = vreinterpretq_s8_u8(codes[q][i]);
+                        let two = vmull_s8(vget_low_s8(codes), vget_low_s8(digits));
+                        let next = vmull_high_s8(codes, digits);
+                        // Each row has two words, of two columns each.
+                        *sum = vpadalq_s16(*sum, vpaddq_s16(two, next));
+                    }
+                }
+                out[i] = vcvtq_f32_s32(vaddq_s32(vshlq_n_s32::<7>(sums[0]), sums[1]));
+            }
+            out
+        };
     }
 }

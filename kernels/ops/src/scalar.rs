@@ -5,6 +5,7 @@ use std::array::from_fn;
 use half::f16;
 use trit_kernel::Isa;
 
+use crate::blocks::{Columns, Line, Products};
 use crate::simd::{LANES, Simd};
 
 /// Plain Rust, always there.
@@ -127,4 +128,45 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
+}
+
+impl Products<Self> for Scalar {
+    type Codes = [Line; 4];
+
+    #[inline(always)]
+    fn six(self, lines: &[Line; 3]) -> [Line; 4] {
+        let [a, b, c] = lines;
+        let last = from_fn(|i| a[i] >> 6 << 4 | b[i] >> 6 << 2 | c[i] >> 6);
+        [
+            a.map(|a| a & 63),
+            b.map(|b| b & 63),
+            c.map(|c| c & 63),
+            last,
+        ]
+    }
+
+    #[inline(always)]
+    fn four(self, lines: &[Line; 2]) -> [Line; 4] {
+        let [a, b] = lines;
+        [
+            a.map(|a| a & 15),
+            b.map(|b| b & 15),
+            a.map(|a| a >> 4),
+            b.map(|b| b >> 4),
+        ]
+    }
+
+    #[inline(always)]
+    fn sums(self, codes: [Line; 4], columns: &Columns) -> Lanes {
+        let dot = |digits: &[i8; LANES], row: usize| -> i32 {
+            let columns = (0..4).flat_map(|q| (0..4).map(move |c| (q, c)));
+            columns
+                .map(|(q, c)| i32::from(codes[q][4 * row + c]) * i32::from(digits[4 * q + c]))
+                .sum()
+        };
+        from_fn(|row| {
+            let high = dot(&columns.high, row) + columns.high_sum;
+            (128 * high + dot(&columns.low, row) + columns.low_sum) as f32
+        })
+    }
 }

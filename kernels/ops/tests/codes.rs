@@ -1,9 +1,8 @@
 //! Numbers that are stored as codes: dot products and attention are those of a reference that decodes first, on every
-//! instruction set, and blocks give the bits of the floats they stand for.
+//! instruction set.
 
-use half::f16;
 use trit_kernel::Cpu;
-use trit_ops::{Attention, Blocks, Floats, all};
+use trit_ops::{Attention, Floats, all};
 
 /// `SplitMix64`.
 struct Rng(u64);
@@ -71,77 +70,6 @@ fn int8_rows_are_summed_as_codes_and_scaled() {
     }
 }
 
-/// A block format: numbers and bytes of a block, where its f16 scale is, and number `i` of a block whose scale is `d`.
-struct Format {
-    numbers: usize,
-    bytes: usize,
-    scale_at: usize,
-    number: fn(&[u8], f32, usize) -> f32,
-}
-
-fn q4_0(block: &[u8], d: f32, i: usize) -> f32 {
-    let byte = block[2 + i % 16];
-    let nibble = if i < 16 { byte & 15 } else { byte >> 4 };
-    d * (f32::from(nibble) - 8.0)
-}
-
-fn q6_k(block: &[u8], d: f32, i: usize) -> f32 {
-    // ggml's numbering: in each half of 128, l in 0..32 has the elements l, l + 32, l + 64 and l + 96.
-    let (half, l, quarter) = (i / 128, i % 32, i % 128 / 32);
-    let low = block[64 * half + l + [0, 32, 0, 32][quarter]];
-    let low = if quarter < 2 { low & 15 } else { low >> 4 };
-    let high = block[128 + 32 * half + l] >> [0, 2, 4, 6][quarter] & 3;
-    let scale = block[192 + 8 * half + l / 16 + 2 * quarter] as i8;
-    d * f32::from(scale) * (f32::from(low | high << 4) - 32.0)
-}
-
-#[test]
-fn blocks_give_the_bits_of_their_floats() {
-    let formats = [
-        Format {
-            numbers: 32,
-            bytes: 18,
-            scale_at: 0,
-            number: q4_0,
-        },
-        Format {
-            numbers: 256,
-            bytes: 210,
-            scale_at: 208,
-            number: q6_k,
-        },
-    ];
-    let mut rng = Rng(2);
-    for format in formats {
-        for blocks in [1, 2, 5, 10] {
-            for rows in [0, 1, 3, 4, 7, 13] {
-                let k = format.numbers * blocks;
-                let mut bytes = rng.bytes(rows * blocks * format.bytes);
-                let mut floats = Vec::new();
-                for block in bytes.chunks_exact_mut(format.bytes) {
-                    let d = f16::from_f32(rng.floats(1)[0] / 16.0);
-                    block[format.scale_at..format.scale_at + 2].copy_from_slice(&d.to_le_bytes());
-                    let numbers =
-                        (0..format.numbers).map(|i| (format.number)(block, d.to_f32(), i));
-                    floats.extend(numbers);
-                }
-                let x = rng.floats(k);
-                let want: Vec<f32> = floats.chunks_exact(k).map(|row| dot(row, &x)).collect();
-                let weights = match format.numbers {
-                    32 => Blocks::Q4_0(&bytes),
-                    _ => Blocks::Q6K(&bytes),
-                };
-                for ops in all(Cpu::uncapped()) {
-                    let mut got = vec![f32::NAN; rows];
-                    ops.rows_dot_blocks(weights, &x, &mut got);
-                    let what = format!("{} {} k={k} rows={rows}", ops.isa(), format.numbers);
-                    assert_eq!(bits(&got), bits(&want), "{what}");
-                }
-            }
-        }
-    }
-}
-
 #[test]
 fn attention_over_int8_keys_and_values() {
     let mut rng = Rng(3);
@@ -202,10 +130,4 @@ fn attention_over_int8_keys_and_values() {
             }
         }
     }
-}
-
-#[test]
-#[should_panic(expected = "whole blocks")]
-fn rows_of_broken_blocks_panic() {
-    all(Cpu::uncapped())[0].rows_dot_blocks(Blocks::Q4_0(&[0; 18]), &[0.0; 31], &mut [0.0]);
 }

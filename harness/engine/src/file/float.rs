@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use serde::Serialize;
 use trit_kernel::AlignedBuf;
+use trit_ops::BlockType;
 
 use super::bytes::Bytes;
 use super::error::{FileError, FileName};
@@ -261,6 +262,40 @@ impl FloatMatrix {
             bytes: Bytes::from_lines(buf),
             ..*self
         })
+    }
+
+    /// Lays out the matrix in blocks of type `kind`, sixteen rows at a time: as they are in the file, or made. `out` has room for as many
+    /// whole sixteens, and rows are whole blocks. Pages go as in [`Self::convert`].
+    pub(crate) fn pack(&self, kind: BlockType, out: &mut [u8]) {
+        const WHOLE: &str = "rows are whole blocks";
+        let dtype = match kind {
+            BlockType::Q4_0 => FloatType::Q4_0,
+            BlockType::Q6K => FloatType::Q6K,
+        };
+        let row_bytes = dtype.row_bytes(self.cols).expect(WHOLE);
+        let size = kind.group_bytes(self.cols).expect(WHOLE);
+        let sixteens = PIECE_ROWS / BlockType::ROWS;
+        for (piece, out) in out.chunks_mut(sixteens * size).enumerate() {
+            out.par_chunks_mut(size).enumerate().for_each_init(
+                || (vec![0.0; self.cols], vec![0; BlockType::ROWS * row_bytes]),
+                |(floats, made), (at, out)| {
+                    let first = (piece * sixteens + at) * BlockType::ROWS;
+                    let rows = first..self.rows.min(first + BlockType::ROWS);
+                    let bytes = if self.dtype == dtype {
+                        &self.bytes()[rows.start * row_bytes..rows.end * row_bytes]
+                    } else {
+                        let made = &mut made[..rows.len() * row_bytes];
+                        for (row, made) in rows.zip(made.chunks_exact_mut(row_bytes)) {
+                            self.row(row, floats);
+                            dtype.encode(floats, made).expect("blocks are made");
+                        }
+                        made
+                    };
+                    kind.pack(bytes, self.cols, out);
+                },
+            );
+            self.release();
+        }
     }
 
     /// Maps the pages of the matrix, where they are a map's, so that reading it all takes no page faults.

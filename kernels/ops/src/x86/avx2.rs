@@ -4,19 +4,22 @@ use std::arch::x86_64::{
     __m256, __m256i, _CMP_LT_OQ, _CMP_ORD_Q, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0,
     _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_movehdup_ps,
     _mm_movehl_ps, _mm_packs_epi16, _mm_prefetch, _mm_storeu_ps, _mm_storeu_si128,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_andnot_ps, _mm256_blendv_ps,
-    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
-    _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_cvtps_epi32,
-    _mm256_cvtps_ph, _mm256_div_ps, _mm256_extractf128_ps, _mm256_extracti128_si256,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_packs_epi32, _mm256_permute2f128_ps, _mm256_permute4x64_epi64, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
-    _mm256_xor_ps, _mm256_xor_si256,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256,
+    _mm256_andnot_ps, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_ps,
+    _mm256_or_si256, _mm256_packs_epi32, _mm256_permute2f128_ps, _mm256_permute4x64_epi64,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srli_epi16,
+    _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_ps, _mm256_xor_si256,
 };
 
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 
+use crate::blocks::{Columns, Line, Products, quad};
 use crate::probe::{LINE, Lines};
 use crate::simd::{LANES, Simd, intrinsics};
 
@@ -189,5 +192,77 @@ impl Lines for Avx2 {
             [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])];
         fn bytes(v: [__m256i; 2]) -> [u8; LINE] = std::mem::transmute(v);
         fn ask(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+}
+
+/// The two halves of a line.
+type Quad = [__m256i; 2];
+
+/// # Safety
+/// AVX2.
+#[inline(always)]
+unsafe fn line(from: &Line) -> Quad {
+    // SAFETY: as the caller says; a line has 64 bytes.
+    unsafe {
+        [
+            _mm256_loadu_si256(from.as_ptr().cast()),
+            _mm256_loadu_si256(from.as_ptr().add(32).cast()),
+        ]
+    }
+}
+
+/// Pairs of products are words: 2 · 63 · 127 fits one, and two pairs do.
+impl Products<Self> for Avx2 {
+    type Codes = [Quad; 4];
+
+    intrinsics! {
+        fn six(lines: &[Line; 3]) -> [Quad; 4] = {
+            let low = _mm256_set1_epi8(0x3f);
+            let (a, b, c) = (line(&lines[0]), line(&lines[1]), line(&lines[2]));
+            let mut codes = [a, b, c, a];
+            for i in 0..2 {
+                let high = _mm256_and_si256(_mm256_srli_epi16::<2>(a[i]), _mm256_set1_epi8(0x30));
+                let middle = _mm256_and_si256(_mm256_srli_epi16::<4>(b[i]), _mm256_set1_epi8(0x0c));
+                let last = _mm256_and_si256(_mm256_srli_epi16::<6>(c[i]), _mm256_set1_epi8(0x03));
+                codes[0][i] = _mm256_and_si256(a[i], low);
+                codes[1][i] = _mm256_and_si256(b[i], low);
+                codes[2][i] = _mm256_and_si256(c[i], low);
+                codes[3][i] = _mm256_or_si256(_mm256_or_si256(high, middle), last);
+            }
+            codes
+        };
+        fn four(lines: &[Line; 2]) -> [Quad; 4] = {
+            let low = _mm256_set1_epi8(15);
+            let (a, b) = (line(&lines[0]), line(&lines[1]));
+            let mut codes = [a, b, a, b];
+            for i in 0..2 {
+                codes[0][i] = _mm256_and_si256(a[i], low);
+                codes[1][i] = _mm256_and_si256(b[i], low);
+                codes[2][i] = _mm256_and_si256(_mm256_srli_epi16::<4>(a[i]), low);
+                codes[3][i] = _mm256_and_si256(_mm256_srli_epi16::<4>(b[i]), low);
+            }
+            codes
+        };
+        fn sums(codes: [Quad; 4], columns: &Columns) -> Two = {
+            let ones = _mm256_set1_epi16(1);
+            let mut both = [_mm256_setzero_ps(); 2];
+            for i in 0..2 {
+                let mut sums =
+                    [_mm256_set1_epi32(columns.high_sum), _mm256_set1_epi32(columns.low_sum)];
+                for (sum, digits) in sums.iter_mut().zip([&columns.high, &columns.low]) {
+                    for q in [0, 2] {
+                        let (here, next) = (quad(digits, q), quad(digits, q + 1));
+                        let words = _mm256_add_epi16(
+                            _mm256_maddubs_epi16(codes[q][i], _mm256_set1_epi32(here)),
+                            _mm256_maddubs_epi16(codes[q + 1][i], _mm256_set1_epi32(next)),
+                        );
+                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(words, ones));
+                    }
+                }
+                let joined = _mm256_add_epi32(_mm256_slli_epi32::<7>(sums[0]), sums[1]);
+                both[i] = _mm256_cvtepi32_ps(joined);
+            }
+            both
+        };
     }
 }
