@@ -488,7 +488,7 @@ fn check_attention(
         }
     }
     let narrow = |x: &[f32]| -> Vec<f16> { x.iter().map(|x| f16::from_f32_const(*x)).collect() };
-    for junk in [0.0, 60_000.0, f32::NAN] {
+    for junk in [60_000.0, f32::NAN] {
         let keys = in_blocks(&keys, dim, junk);
         values.resize(keys.len(), junk);
         let (half_keys, half_values) = (narrow(&keys), narrow(&values));
