@@ -9,6 +9,8 @@
 //!   are added, then `j + 4`, `j + 2`, `j + 1`.
 //! * **Columns**: where several outputs are computed at once (attention: scores over features, and sums of values over positions),
 //!   each output is a sequential sum from +0 with fused multiply-adds, one output a lane.
+//! * **Blocks**: products with [`Blocks`] are exact integers over 16 columns; these are added up in f32 in the order of columns with fused
+//!   multiply-adds by their scale, from +0 in each block, and blocks in their order by `d`; one row a lane. `src/blocks.rs` says more.
 //! * `exp` is this crate's own polynomial, made of fused multiply-adds in one order.
 //!
 //! Divisions, square roots and conversions are IEEE operations and need no rule. Signalling NaN are outside of the contract: no
@@ -159,7 +161,7 @@ pub trait Ops: Send + Sync {
     fn digits(&self, kind: BlockType, k: usize, xs: &[f32], to: &mut Digits);
 
     /// Products of `rows` rows of blocks with each of `inputs`; the outputs of an input stand together. Sums are exact over 16 columns,
-    /// and then sequential in columns, one row a lane: the order is stated where [`Blocks`] are made.
+    /// and then sequential in columns, one row a lane (blocks).
     fn rows_dot_blocks(&self, weights: Blocks<'_>, rows: usize, inputs: &Digits, out: &mut [f32]);
 
     /// Rounds to half precision, to nearest even.
