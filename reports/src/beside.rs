@@ -14,7 +14,7 @@ use crate::summary::LEVEL;
 use crate::units::{show_bytes, show_rate, three};
 
 /// Heads that keep all of what an f16 head says; nothing is said of a program whose head is not known, and files come with f16.
-const EXACT_HEADS: [&str; 3] = ["", "f16", "f32"];
+const EXACT_HEADS: [&str; 4] = ["", "f16", "f16-plain", "f32"];
 /// Where a program begins to generate may be off by so many positions: it begins with an empty cache, ours behind one token.
 const APART: u64 = 1;
 

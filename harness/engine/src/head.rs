@@ -1,6 +1,7 @@
 //! The token embedding and the output head, in the forms that they are read in.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::f16;
 use rayon::prelude::*;
@@ -9,11 +10,19 @@ use trit_ops::{BlockType, Blocks, Digits, Floats, Ops};
 
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, FloatMatrix, FloatType};
+use crate::narrow::NarrowMatrix;
 use crate::options::HeadType;
+
+/// Where the rows of an embedding are read.
+enum Rows {
+    Matrix(FloatMatrix),
+    /// The head is tied to the embedding and holds its numbers.
+    Head(Arc<NarrowMatrix>),
+}
 
 /// The token embedding.
 pub(crate) struct Embedding {
-    matrix: FloatMatrix,
+    rows: Rows,
     /// Rows are rounded to halves where the head is tied to it and is not f32: with a smaller head the rest of a model is what it is
     /// with an f16 one, so that the head alone differs.
     halves: bool,
@@ -22,17 +31,37 @@ pub(crate) struct Embedding {
 impl Embedding {
     /// The row of `token`.
     pub(crate) fn row(&self, token: usize, out: &mut [f32]) {
-        self.matrix.row(token, out);
-        if self.halves && self.matrix.dtype() != FloatType::F16 {
+        let dtype = match &self.rows {
+            Rows::Matrix(matrix) => {
+                matrix.row(token, out);
+                matrix.dtype()
+            }
+            Rows::Head(head) => {
+                head.row(token, out);
+                FloatType::F16
+            }
+        };
+        if self.halves && dtype != FloatType::F16 {
             for x in out {
                 *x = f16::from_f32(*x).to_f32();
             }
         }
     }
 
+    /// Bytes that a row is read from.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        match &self.rows {
+            Rows::Matrix(matrix) => (matrix.bytes().len() / matrix.rows().max(1)) as u64,
+            Rows::Head(head) => head.row_bytes(),
+        }
+    }
+
     /// Its bytes in memory or in a file.
     pub(crate) fn bytes(&self) -> u64 {
-        self.matrix.bytes().len() as u64
+        match &self.rows {
+            Rows::Matrix(matrix) => matrix.bytes().len() as u64,
+            Rows::Head(head) => head.bytes(),
+        }
     }
 }
 
@@ -40,6 +69,8 @@ impl Embedding {
 pub(crate) enum Head {
     /// Read where it lies (a file map, or the one copy that was made).
     F16(FloatMatrix),
+    /// The same halves in twelve bits.
+    Narrow(Arc<NarrowMatrix>),
     F32(FloatMatrix),
     /// Decoded to floats.
     Decoded(Vec<f32>),
@@ -52,8 +83,10 @@ pub(crate) enum Head {
 impl Head {
     fn load(matrix: &FloatMatrix, head: HeadType) -> Result<Self, EngineError> {
         Ok(match head {
-            HeadType::F16 if matrix.f16().is_some() => Self::F16(matrix.clone()),
-            HeadType::F16 => Self::F16(matrix.to_f16()),
+            HeadType::F16 | HeadType::F16Plain if matrix.f16().is_some() => {
+                Self::F16(matrix.clone())
+            }
+            HeadType::F16 | HeadType::F16Plain => Self::F16(matrix.to_f16()),
             HeadType::F32 if matrix.f32().is_some() => Self::F32(matrix.clone()),
             HeadType::F32 => {
                 let mut floats = vec![0.0; matrix.rows() * matrix.cols()];
@@ -120,6 +153,15 @@ impl Head {
         let range = rows.start * k..rows.end * k;
         let count = rows.len();
         let floats = match self {
+            Self::Narrow(matrix) => {
+                let rows = matrix.rows(rows);
+                if xs.len() == k {
+                    ops.rows_dot_narrow(rows, xs, out);
+                } else {
+                    ops.rows_dot_all_narrow(rows, xs, out);
+                }
+                return;
+            }
             Self::F16(matrix) => Floats::F16(matrix.f16().map_or::<&[f16], _>(&[], |m| &m[range])),
             Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
             Self::Decoded(floats) => Floats::F32(&floats[range]),
@@ -151,6 +193,7 @@ impl Head {
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::F16(matrix) | Self::F32(matrix) => matrix.bytes().len() as u64,
+            Self::Narrow(matrix) => matrix.bytes(),
             Self::Decoded(floats) => size_of_val(floats.as_slice()) as u64,
             Self::I8(codes, scales) => (codes.len() + size_of_val(scales.as_slice())) as u64,
             Self::Blocks(_, packed) => packed.len() as u64,
@@ -158,10 +201,10 @@ impl Head {
     }
 }
 
-/// The type that a head is read in, where files have it too and it needs no copy then.
-pub(crate) const fn in_files(head: HeadType) -> Option<FloatType> {
+/// The type that a head is read in, where files have it too.
+const fn in_files(head: HeadType) -> Option<FloatType> {
     match head {
-        HeadType::F16 => Some(FloatType::F16),
+        HeadType::F16 | HeadType::F16Plain => Some(FloatType::F16),
         HeadType::F32 => Some(FloatType::F32),
         HeadType::I8 | HeadType::Q6K | HeadType::Q4_0 => None,
     }
@@ -173,67 +216,111 @@ fn block_bytes(kind: BlockType, rows: usize, cols: usize) -> Option<usize> {
         .checked_mul(rows.div_ceil(BlockType::ROWS))
 }
 
+/// How a head is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Read where it lies.
+    InPlace,
+    /// Another type than the file's.
+    Copied,
+    /// Halves in twelve bits.
+    Narrow,
+}
+
+impl Form {
+    /// That of the head `head` of `checkpoint`, from a look at some of its rows.
+    pub(crate) fn of(
+        checkpoint: &Checkpoint,
+        head: HeadType,
+        ops: &dyn Ops,
+    ) -> Result<Self, EngineError> {
+        let config = checkpoint.config();
+        // A generated embedding is not made for this: it is of bf16 numbers.
+        if checkpoint.container() == "synthetic" {
+            let size = NarrowMatrix::size(config.vocab, config.hidden);
+            return Ok(match in_files(head) {
+                _ if head == HeadType::F16 && size.is_some() => Self::Narrow,
+                Some(FloatType::F16) => Self::InPlace,
+                _ => Self::Copied,
+            });
+        }
+        let read = match checkpoint.head()? {
+            Some(untied) => untied,
+            None => checkpoint.embedding()?,
+        };
+        Ok(if head == HeadType::F16 && NarrowMatrix::fits(&read, ops) {
+            Self::Narrow
+        } else if in_files(head) == Some(read.dtype()) {
+            Self::InPlace
+        } else {
+            Self::Copied
+        })
+    }
+}
+
 /// The embedding, the head (`untied` where a file has one of its own), and whether they are one matrix in memory.
 pub(crate) fn load(
-    mut embedding: FloatMatrix,
+    embedding: FloatMatrix,
     untied: Option<&FloatMatrix>,
     head: HeadType,
+    form: Form,
+    ops: &dyn Ops,
 ) -> Result<(Embedding, Head, bool), EngineError> {
-    let loaded = Head::load(untied.unwrap_or(&embedding), head)?;
-    match (untied, &loaded) {
-        // One copy is both.
-        (None, Head::F16(matrix)) if embedding.dtype() != FloatType::F16 => {
-            embedding.release();
-            embedding = matrix.clone();
-        }
-        // What was copied is not read any more, but for the rows of tokens.
-        (untied, _) => {
-            let source = untied.unwrap_or(&embedding);
-            if in_files(head) != Some(source.dtype()) {
-                source.release();
-            }
-        }
-    }
-    let halves = untied.is_none() && !matches!(loaded, Head::F32(_) | Head::Decoded(_));
-    let shared = untied.is_none() && in_files(head) == Some(embedding.dtype());
-    let embedding = Embedding {
-        matrix: embedding,
-        halves,
+    let tied = untied.is_none();
+    let source = untied.unwrap_or(&embedding);
+    let narrow = match form {
+        Form::Narrow => NarrowMatrix::of(source, ops)?,
+        Form::InPlace | Form::Copied => None,
     };
-    Ok((embedding, loaded, shared))
+    let head = match narrow {
+        Some(narrow) => Head::Narrow(Arc::new(narrow)),
+        None => Head::load(source, head)?,
+    };
+    // What was copied is not read any more, but for the rows of tokens.
+    if form != Form::InPlace {
+        source.release();
+    }
+    let rows = match &head {
+        // One copy is both.
+        Head::Narrow(matrix) if tied => Rows::Head(Arc::clone(matrix)),
+        Head::F16(matrix) if tied => Rows::Matrix(matrix.clone()),
+        _ => Rows::Matrix(embedding),
+    };
+    let shared = tied && (form == Form::InPlace || matches!(head, Head::Narrow(_) | Head::F16(_)));
+    let halves = tied && !matches!(head, Head::F32(_) | Head::Decoded(_));
+    Ok((Embedding { rows, halves }, head, shared))
 }
 
 /// Bytes of embedding and head, known before either is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FloatBytes {
-    /// Of both once they are loaded.
+    /// Of both once they are loaded, but for the few numbers that narrow halves keep apart.
     pub(crate) held: u64,
     /// The part of it that is not read where it lies: another type than the file's, or generated.
     pub(crate) copied: u64,
 }
 
 impl FloatBytes {
-    pub(crate) fn of_model(checkpoint: &Checkpoint, head: HeadType) -> Result<Self, EngineError> {
+    pub(crate) fn of_model(
+        checkpoint: &Checkpoint,
+        head: HeadType,
+        form: Form,
+    ) -> Result<Self, EngineError> {
         let config = checkpoint.config();
         // A generated embedding is not made for this.
         if checkpoint.container() == "synthetic" {
-            let mut bytes = Self::of(config, head, FloatType::F16, None);
+            let mut bytes = Self::of(config, head, form, FloatType::F16, true);
             let made = config.vocab.saturating_mul(config.hidden).saturating_mul(2);
             bytes.copied = bytes.copied.saturating_add(made as u64);
             return Ok(bytes);
         }
-        let untied = checkpoint.head()?.map(|matrix| matrix.dtype());
+        let tied = checkpoint.head()?.is_none();
         let embedding = checkpoint.embedding()?.dtype();
-        Ok(Self::of(config, head, embedding, untied))
+        Ok(Self::of(config, head, form, embedding, tied))
     }
 
-    /// With the types that the file has; `untied` where the head is not the embedding.
-    fn of(
-        config: &Config,
-        head: HeadType,
-        embedding: FloatType,
-        untied: Option<FloatType>,
-    ) -> Self {
+    /// With the type that the embedding has in the file.
+    fn of(config: &Config, head: HeadType, form: Form, embedding: FloatType, tied: bool) -> Self {
         let (rows, numbers) = (config.vocab, config.vocab.saturating_mul(config.hidden));
         // Blocks that do not fill a row are refused when the head is made.
         let bytes = |dtype: FloatType| {
@@ -241,17 +328,17 @@ impl FloatBytes {
             (numbers / elements).saturating_mul(size)
         };
         let blocks = |kind| block_bytes(kind, rows, config.hidden).unwrap_or(0);
-        let of_head = match head {
-            HeadType::F16 => bytes(FloatType::F16),
-            HeadType::F32 => bytes(FloatType::F32),
-            HeadType::I8 => numbers.saturating_add(4 * rows),
-            HeadType::Q6K => blocks(BlockType::Q6K),
-            HeadType::Q4_0 => blocks(BlockType::Q4_0),
+        let of_head = match (form, head) {
+            (Form::Narrow, _) => NarrowMatrix::size(rows, config.hidden).unwrap_or(usize::MAX),
+            (_, HeadType::F16 | HeadType::F16Plain) => bytes(FloatType::F16),
+            (_, HeadType::F32) => bytes(FloatType::F32),
+            (_, HeadType::I8) => numbers.saturating_add(4 * rows),
+            (_, HeadType::Q6K) => blocks(BlockType::Q6K),
+            (_, HeadType::Q4_0) => blocks(BlockType::Q4_0),
         };
-        let in_place = in_files(head) == Some(untied.unwrap_or(embedding));
-        let head_copy = if in_place { 0 } else { of_head };
+        let head_copy = if form == Form::InPlace { 0 } else { of_head };
         // An embedding is read where it lies; one matrix is both where the head is read there too, or is its copy in halves.
-        let both = untied.is_none() && (in_place || head == HeadType::F16);
+        let both = tied && (form == Form::InPlace || in_files(head) == Some(FloatType::F16));
         let of_embedding = if both { 0 } else { bytes(embedding) };
         Self {
             held: of_head.saturating_add(of_embedding) as u64,
@@ -262,6 +349,7 @@ impl FloatBytes {
 
 #[cfg(test)]
 mod tests {
+    use super::Form::{Copied, InPlace, Narrow};
     use super::*;
     use crate::file::Bytes;
     use crate::file::FloatType::{Bf16, F16, F32, Q4_0};
@@ -273,37 +361,62 @@ mod tests {
         let made = checkpoint(&shape, 1).unwrap();
         let config = made.config();
         let numbers = (config.vocab * config.hidden) as u64;
-        let of = |head, embedding, untied| {
-            let FloatBytes { held, copied } = FloatBytes::of(config, head, embedding, untied);
+        let of = |head, form, embedding, tied| {
+            let FloatBytes { held, copied } = FloatBytes::of(config, head, form, embedding, tied);
             (held, copied)
         };
-        assert_eq!(of(HeadType::F16, F16, None), (2 * numbers, 0));
-        assert_eq!(of(HeadType::F16, Bf16, None), (2 * numbers, 2 * numbers));
-        assert_eq!(of(HeadType::F32, F32, None), (4 * numbers, 0));
-        assert_eq!(of(HeadType::F32, F16, None), (6 * numbers, 4 * numbers));
-        assert_eq!(of(HeadType::F16, F16, Some(F16)), (4 * numbers, 0));
+        assert_eq!(of(HeadType::F16Plain, InPlace, F16, true), (2 * numbers, 0));
         assert_eq!(
-            of(HeadType::F16, F32, Some(F32)),
+            of(HeadType::F16, Copied, Bf16, true),
+            (2 * numbers, 2 * numbers)
+        );
+        let narrow = numbers / 2 * 3 + 5 * config.vocab as u64 + 4;
+        assert_eq!(of(HeadType::F16, Narrow, Bf16, true), (narrow, narrow));
+        assert_eq!(
+            of(HeadType::F16, Narrow, F16, false),
+            (narrow + 2 * numbers, narrow)
+        );
+        assert_eq!(of(HeadType::F32, InPlace, F32, true), (4 * numbers, 0));
+        assert_eq!(
+            of(HeadType::F32, Copied, F16, true),
+            (6 * numbers, 4 * numbers)
+        );
+        assert_eq!(of(HeadType::F16, InPlace, F16, false), (4 * numbers, 0));
+        assert_eq!(
+            of(HeadType::F16, Copied, F32, false),
             (6 * numbers, 2 * numbers)
         );
         let codes = numbers + 4 * config.vocab as u64;
-        assert_eq!(of(HeadType::I8, F16, None), (2 * numbers + codes, codes));
-        assert_eq!(of(HeadType::I8, F32, None), (4 * numbers + codes, codes));
+        assert_eq!(
+            of(HeadType::I8, Copied, F16, true),
+            (2 * numbers + codes, codes)
+        );
+        assert_eq!(
+            of(HeadType::I8, Copied, F32, true),
+            (4 * numbers + codes, codes)
+        );
         // Blocks are laid out anew, sixteen rows at a time.
         assert!(config.vocab.is_multiple_of(16));
         let blocks = numbers / 32 * 18;
-        assert_eq!(of(HeadType::Q4_0, Q4_0, None), (2 * blocks, blocks));
+        assert_eq!(of(HeadType::Q4_0, Copied, Q4_0, true), (2 * blocks, blocks));
         assert_eq!(
-            of(HeadType::Q4_0, F16, Some(Q4_0)),
+            of(HeadType::Q4_0, Copied, F16, false),
             (2 * numbers + blocks, blocks)
         );
         let mut ragged = config.clone();
         ragged.vocab -= 3;
-        let bytes = FloatBytes::of(&ragged, HeadType::Q4_0, F16, None);
+        let bytes = FloatBytes::of(&ragged, HeadType::Q4_0, Copied, F16, true);
         assert_eq!(bytes.copied, blocks);
         // A generated embedding is a copy, whatever is read.
-        let bytes = FloatBytes::of_model(&made, HeadType::F16).unwrap();
-        assert_eq!((bytes.held, bytes.copied), (2 * numbers, 2 * numbers));
+        let ops = trit_ops::best(trit_kernel::Cpu::uncapped());
+        for (head, form, bytes) in [
+            (HeadType::F16, Narrow, (narrow, narrow + 2 * numbers)),
+            (HeadType::F16Plain, InPlace, (2 * numbers, 2 * numbers)),
+        ] {
+            assert_eq!(Form::of(&made, head, ops).unwrap(), form);
+            let FloatBytes { held, copied } = FloatBytes::of_model(&made, head, form).unwrap();
+            assert_eq!((held, copied), bytes);
+        }
     }
 
     /// The distance of `a` from `b`, relative to `b`.

@@ -30,6 +30,7 @@ mod kv;
 mod memory;
 mod model;
 mod name;
+mod narrow;
 mod options;
 mod profile;
 mod sampler;

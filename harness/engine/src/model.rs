@@ -276,7 +276,7 @@ impl Engine {
     /// The part of [`Self::bytes_per_token`] that one role reads.
     pub fn role_bytes(&self, role: Role, position: usize) -> u64 {
         match role {
-            Role::Embedding => self.weights.embedding.bytes() / self.config.vocab as u64,
+            Role::Embedding => self.weights.embedding.row_bytes(),
             Role::Norms | Role::Rope => 0,
             Role::Attention => self.kv_bytes(position + 1),
             Role::Head => self.weights.head.bytes(),

@@ -71,10 +71,13 @@ impl KvType {
 
 choice! {
     /// Type of the output head.
-    HeadType, "--head", "f16, f32, i8, q6_k or q4_0" {
-        /// Half floats: exact for F16 files; BF16, F32 and quantized heads are rounded to it.
+    HeadType, "--head", "f16, f16-plain, f32, i8, q6_k or q4_0" {
+        /// Half floats: exact for F16 files; BF16, F32 and quantized heads are rounded to it. Where they were BF16 numbers, they are held
+        /// in twelve bits each, without loss.
         #[default]
         F16 = "f16",
+        /// Half floats in sixteen bits: the same numbers.
+        F16Plain = "f16-plain",
         /// Floats: exact for every file, twice the bytes.
         F32 = "f32",
         /// Int8 codes with an f32 scale for each row: lossy.

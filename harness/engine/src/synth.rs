@@ -8,16 +8,16 @@ mod shape;
 mod vocabulary;
 mod write;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
-use half::f16;
+use half::{bf16, f16};
 use rayon::prelude::*;
 use trit_kernel::AlignedBuf;
 
 use crate::file::{
     Activation, Backend, Bytes, Checkpoint, Codes, Config, Field, FileError, FileName, FloatMatrix,
     FloatType, Linear, LinearScale, LinearSource, Norm, RawConfig, Role, TensorInfo,
-    TokenizerSource,
+    TokenizerSource, WeakBytes,
 };
 
 pub(crate) use random::row_codes;
@@ -73,7 +73,8 @@ fn norm_weights(config: &Config, seed: u64, layer: usize, norm: Norm) -> Vec<f32
         .collect()
 }
 
-/// One row of the embedding: sums of four uniform numbers, of variance 1 / hidden, so that logits have variance 1.
+/// One row of the embedding: sums of four uniform numbers, of variance 1 / hidden, so that logits have variance 1, rounded to bf16 as
+/// models are published and then to halves as GGUF files hold them.
 fn embedding_row(config: &Config, seed: u64, row: usize, out: &mut [u8]) {
     let seed = random::row_seed(Part::Embedding.seed(seed), row);
     // Four uniform numbers below 65,536 have a sum of variance 65,536² / 3.
@@ -81,7 +82,7 @@ fn embedding_row(config: &Config, seed: u64, row: usize, out: &mut [u8]) {
     for (i, out) in out.chunks_exact_mut(2).enumerate() {
         let bits = random::at(seed, i as u64);
         let sum: i32 = (0..4).map(|j| (bits >> (16 * j) & 0xffff) as i32).sum();
-        let value = f16::from_f32((sum - 131_070) as f32 * unit);
+        let value = f16::from_f32(bf16::from_f32((sum - 131_070) as f32 * unit).to_f32());
         out.copy_from_slice(&value.to_le_bytes());
     }
 }
@@ -118,11 +119,12 @@ struct Synthetic {
     file: FileName,
     config: Config,
     seed: u64,
-    embedding: OnceLock<Bytes>,
+    /// Kept as long as somebody reads it.
+    embedding: Mutex<WeakBytes>,
 }
 
 /// A model that generates its weights when they are asked for. Linears take no memory of their own; the embedding is
-/// generated once and stays.
+/// generated once for all who hold it at the same time.
 ///
 /// # Errors
 /// When the shape is not one of a model.
@@ -132,7 +134,7 @@ pub fn checkpoint(shape: &Shape, seed: u64) -> Result<Checkpoint, FileError> {
         file: FileName::new(format!("synthetic {}", shape.name)),
         config: config.clone(),
         seed,
-        embedding: OnceLock::new(),
+        embedding: Mutex::default(),
     };
     Ok(Checkpoint::new(config, "synthetic", Box::new(backend)))
 }
@@ -157,7 +159,12 @@ impl Backend for Synthetic {
 
     fn embedding(&self) -> Result<FloatMatrix, FileError> {
         let (vocab, hidden) = (self.config.vocab, self.config.hidden);
-        let bytes = self.embedding.get_or_init(|| {
+        // A panic while it was made leaves it as it was.
+        let mut made = self
+            .embedding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let bytes = made.get().unwrap_or_else(|| {
             let mut buf = AlignedBuf::zeroed(2 * vocab * hidden);
             buf.bytes_mut()
                 .par_chunks_mut(2 * hidden)
@@ -165,10 +172,9 @@ impl Backend for Synthetic {
                 .for_each(|(row, out)| embedding_row(&self.config, self.seed, row, out));
             Bytes::from_lines(buf)
         });
-        Ok(
-            FloatMatrix::new(vocab, hidden, FloatType::F16, bytes.clone())
-                .expect("the buffer was made for this size"),
-        )
+        *made = bytes.weak();
+        Ok(FloatMatrix::new(vocab, hidden, FloatType::F16, bytes)
+            .expect("the buffer was made for this size"))
     }
 
     fn head(&self) -> Result<Option<FloatMatrix>, FileError> {

@@ -10,7 +10,7 @@ use trit_measure::sys::HugeBuf;
 use crate::cache::CacheUse;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Linear, LinearScale, LinearSource, Norm};
-use crate::head::{self, Embedding, FloatBytes, Head, in_files};
+use crate::head::{self, Embedding, FloatBytes, Form, Head};
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions};
 use crate::profile::Role;
@@ -120,7 +120,9 @@ impl Weights {
                 }
             }
         }
-        let floats = FloatBytes::of_model(checkpoint, head)?;
+        let ops = trit_ops::best(options.cpu);
+        let form = Form::of(checkpoint, head, ops)?;
+        let floats = FloatBytes::of_model(checkpoint, head, form)?;
         let mut copies = floats.copied;
         if activations == ActivationType::F32 {
             copies = copies.saturating_add(config.linear_weights());
@@ -137,9 +139,8 @@ impl Weights {
         let (filled, ()) = rayon::join(
             || fill_arena(checkpoint, layout, options, &sources, arena_bytes),
             || {
-                let read = untied.as_ref().unwrap_or(&embedding);
-                if in_files(head) == Some(read.dtype()) {
-                    read.populate();
+                if form == Form::InPlace {
+                    untied.as_ref().unwrap_or(&embedding).populate();
                 }
                 for placed in &sources {
                     if let Placed::InFile(source, ..) = placed {
@@ -204,7 +205,7 @@ impl Weights {
             }
         }
 
-        let (embedding, head, shared) = head::load(embedding, untied.as_ref(), head)?;
+        let (embedding, head, shared) = head::load(embedding, untied.as_ref(), head, form, ops)?;
         let norms = layers
             .iter()
             .flat_map(|layer: &Layer| {

@@ -197,8 +197,8 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 #[test]
 fn a_step_reads_the_weights_once() {
     let engine = open("bitnet-tiny", &options());
-    // 256 features of the embedding in f16, and keys and values of ten positions: 4 layers, 128 wide.
-    let (row, kv) = (2 * 256, 10 * 4 * 2 * 128 * 2);
+    // 256 features of the embedding in halves of twelve bits, and keys and values of ten positions: 4 layers, 128 wide.
+    let (row, kv) = (256 / 2 * 3, 10 * 4 * 2 * 128 * 2);
     let one = engine.bytes_per_token(9);
     assert_eq!(engine.bytes_per_step(1, 9), one);
     assert_eq!(engine.bytes_per_step(8, 9), one + 7 * (row + kv));

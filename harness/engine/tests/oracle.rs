@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use trit_engine::{Engine, EngineOptions, KvType};
+use trit_engine::{Engine, EngineOptions, HeadType, KvType};
 use trit_kernel::{Cpu, Isa};
 
 #[derive(Deserialize)]
@@ -277,6 +277,45 @@ fn every_configuration_gives_the_same_bits() {
 }
 
 #[test]
+fn halves_in_twelve_bits_change_nothing() {
+    for model in ["bitnet-tiny", "bitnet-tiny/model-i2_s.gguf"] {
+        let tokens = expected("bitnet-tiny").pop().unwrap().tokens;
+        let of = |head, cpu, threads| {
+            let engine = open(
+                model,
+                &EngineOptions {
+                    head,
+                    ..EngineOptions::new(threads, cpu)
+                },
+            );
+            let all = bits(&logits(&engine, &tokens));
+            // Sequences decoded together multiply the head with several inputs.
+            let mut batch = engine.batch(3, 2).unwrap();
+            for sequence in 0..3 {
+                batch
+                    .prefill(sequence, &tokens[sequence..=sequence])
+                    .unwrap();
+            }
+            let together = batch.decode(&tokens[3..6]).unwrap();
+            let together: Vec<Vec<f32>> = together.map(<[f32]>::to_vec).collect();
+            (engine.bytes_per_token(0), all, bits(&together))
+        };
+        let (bytes, all, together) = of(HeadType::F16Plain, Cpu::uncapped(), 1);
+        for isa in Cpu::uncapped().levels() {
+            for threads in [1, 2, 3] {
+                let narrow = of(HeadType::F16, Cpu::capped(isa), threads);
+                assert!(narrow.0 < bytes, "the head has fewer bytes");
+                assert!(narrow.1 == all, "{model}: {isa} on {threads} threads");
+                assert!(
+                    narrow.2 == together,
+                    "{model}: {isa} on {threads} threads, together"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn decoding_and_going_back_change_nothing() {
     let tokens = expected("bitnet-tiny").pop().unwrap().tokens;
     for kv in [KvType::F16, KvType::F32, KvType::I8] {
@@ -380,7 +419,11 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 
 #[test]
 fn bytes_are_those_of_the_model() {
-    let engine = open("bitnet-tiny", &options());
+    let plain = EngineOptions {
+        head: HeadType::F16Plain,
+        ..options()
+    };
+    let engine = open("bitnet-tiny", &plain);
     let config = engine.config();
     // 4 layers of 2·256² + 2·128·256 + 3·768·256 weights at 2 bits.
     let linears = 4 * (2 * 256 * 256 + 2 * 128 * 256 + 3 * 768 * 256) / 4;
@@ -390,4 +433,11 @@ fn bytes_are_those_of_the_model() {
     assert_eq!(engine.bytes_per_token(9), linears + head + row + 10 * kv);
     let ledger = engine.ledger();
     assert_eq!((ledger.of("embedding"), ledger.of("head")), (head, 0));
+    // In twelve bits: six bytes four numbers, a base and a start a row, and the numbers that do not fit.
+    let engine = open("bitnet-tiny", &options());
+    let (row, head) = (row / 4 * 3, head / 4 * 3 + 512 * 5 + 4);
+    let held = engine.ledger().of("embedding");
+    assert!(held >= head && held < head + head / 100, "{held} {head}");
+    assert_eq!(engine.ledger().of("head"), 0);
+    assert_eq!(engine.bytes_per_token(0), linears + held + row + kv);
 }

@@ -24,6 +24,7 @@ mod attend;
 mod blocks;
 mod lanes;
 mod many;
+pub mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod probe;
@@ -36,6 +37,7 @@ use half::f16;
 use trit_kernel::{Cpu, Isa};
 
 pub use crate::blocks::{BlockType, Blocks, Digits};
+use crate::narrow::Narrow;
 use crate::scalar::Scalar;
 use crate::simd::Simd;
 
@@ -164,6 +166,16 @@ pub trait Ops: Send + Sync {
     /// and then sequential in columns, one row a lane (blocks).
     fn rows_dot_blocks(&self, weights: Blocks<'_>, rows: usize, inputs: &Digits, out: &mut [f32]);
 
+    /// [`Self::rows_dot`] of narrow halves: equal to the bit to that of the halves they stand for.
+    fn rows_dot_narrow(&self, weights: Narrow<'_>, x: &[f32], out: &mut [f32]);
+
+    /// [`Self::rows_dot_all`] of narrow halves, likewise.
+    fn rows_dot_all_narrow(&self, weights: Narrow<'_>, xs: &[f32], out: &mut [f32]);
+
+    /// Writes a row of halves as narrow ones, adds those that do not fit with their columns to `misfits`, and returns the base of the row.
+    /// `row` is whole groups of at most [`narrow::MAX_COLUMNS`] numbers.
+    fn narrow_row(&self, row: &[f16], groups: &mut [u8], misfits: &mut Vec<(u16, f16)>) -> u8;
+
     /// Rounds to half precision, to nearest even.
     fn to_f16(&self, x: &[f32], out: &mut [f16]);
 }
@@ -219,6 +231,9 @@ macro_rules! implement {
                 fn rows_dot(weights: Floats<'_>, x: &[f32], out: &mut [f32]) -> () = lanes::rows_dot;
                 fn rows_dot_all(weights: Floats<'_>, rows: usize, xs: &[f32], out: &mut [f32]) -> () = many::rows_dot_all;
                 fn digits(kind: BlockType, k: usize, xs: &[f32], to: &mut Digits) -> () = blocks::digits;
+                fn rows_dot_narrow(weights: Narrow<'_>, x: &[f32], out: &mut [f32]) -> () = narrow::rows_dot;
+                fn rows_dot_all_narrow(weights: Narrow<'_>, xs: &[f32], out: &mut [f32]) -> () = many::rows_dot_narrow;
+                fn narrow_row(row: &[f16], groups: &mut [u8], misfits: &mut Vec<(u16, f16)>) -> u8 = narrow::pack;
                 fn to_f16(x: &[f32], out: &mut [f16]) -> () = lanes::to_f16;
             }
         }

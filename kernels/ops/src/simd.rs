@@ -3,6 +3,8 @@
 use half::f16;
 use trit_kernel::Isa;
 
+use crate::narrow::{self, GROUP_BYTES};
+
 /// The lanes of one virtual vector.
 pub(crate) const LANES: usize = 16;
 
@@ -26,6 +28,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     /// Conversion to nearest even.
     fn load_i32(self, from: &[i32; LANES]) -> Self::V;
+    /// Part `part` of a group of [`narrow`](crate::narrow) halves, whose exponents are above `base`.
+    #[inline(always)]
+    fn narrow(self, group: &[u8; GROUP_BYTES], part: usize, base: u8) -> [Self::V; 2] {
+        let [a, b] = narrow::numbers(group, part, base);
+        [self.load(&a), self.load(&b)]
+    }
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// Conversion to nearest even.
     fn store_f16(self, v: Self::V, to: &mut [f16; LANES]);

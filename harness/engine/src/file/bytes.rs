@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rayon::prelude::*;
 use trit_kernel::{AlignedBuf, ByteOwner};
@@ -47,6 +47,19 @@ pub(crate) struct Bytes {
     range: Range<usize>,
 }
 
+/// A range of bytes that may be gone.
+#[derive(Default)]
+pub(crate) struct WeakBytes(Weak<Held>, Range<usize>);
+
+impl WeakBytes {
+    /// The bytes, if they are still there.
+    pub(crate) fn get(&self) -> Option<Bytes> {
+        let owner = self.0.upgrade()?;
+        let range = self.1.clone();
+        Some(Bytes { owner, range })
+    }
+}
+
 impl Bytes {
     /// Maps a whole file.
     pub(crate) fn map(path: &Path) -> Result<Self, FileError> {
@@ -71,6 +84,11 @@ impl Bytes {
             owner: Arc::new(held),
             range,
         }
+    }
+
+    /// The same bytes, as long as somebody else holds them.
+    pub(crate) fn weak(&self) -> WeakBytes {
+        WeakBytes(Arc::downgrade(&self.owner), self.range.clone())
     }
 
     pub(crate) fn get(&self) -> &[u8] {

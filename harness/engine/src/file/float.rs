@@ -230,19 +230,34 @@ impl FloatMatrix {
         width: usize,
         each: impl Fn(&[f32], &mut [T]) -> Option<V> + Sync,
     ) -> Option<Vec<V>> {
+        self.in_pieces(
+            out,
+            width,
+            || vec![0.0; self.cols],
+            |floats, row, out| {
+                self.row(row, floats);
+                each(floats, out)
+            },
+        )
+    }
+
+    /// [`Self::convert`] with rows that `each` reads itself, and what `scratch` makes for the rows of a thread.
+    pub(crate) fn in_pieces<T: Send, V: Send, B>(
+        &self,
+        out: &mut [T],
+        width: usize,
+        scratch: impl Fn() -> B + Sync + Send,
+        each: impl Fn(&mut B, usize, &mut [T]) -> Option<V> + Sync,
+    ) -> Option<Vec<V>> {
         let width = width.max(1);
         let mut values = Vec::with_capacity(self.rows);
         for (piece, out) in out.chunks_mut(width * PIECE_ROWS).enumerate() {
             let made: Option<Vec<V>> = out
                 .par_chunks_mut(width)
                 .enumerate()
-                .map_init(
-                    || vec![0.0; self.cols],
-                    |floats, (row, out)| {
-                        self.row(piece * PIECE_ROWS + row, floats);
-                        each(floats, out)
-                    },
-                )
+                .map_init(&scratch, |scratch, (row, out)| {
+                    each(scratch, piece * PIECE_ROWS + row, out)
+                })
                 .collect();
             values.extend(made?);
             self.release();

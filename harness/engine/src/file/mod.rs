@@ -35,7 +35,7 @@ pub use linear::{LinearScale, LinearSource};
 pub use ternary::tl::{TlTile, TlTileError, TlTiles};
 pub use tokenizer::{TokenizerSource, token_type};
 
-pub(crate) use bytes::Bytes;
+pub(crate) use bytes::{Bytes, WeakBytes};
 pub(crate) use config::{Field, RawConfig};
 pub(crate) use error::FileName;
 pub(crate) use gguf::write as gguf_write;

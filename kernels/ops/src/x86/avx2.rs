@@ -12,14 +12,16 @@ use std::arch::x86_64::{
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_ps,
     _mm256_or_si256, _mm256_packs_epi32, _mm256_permute2f128_ps, _mm256_permute4x64_epi64,
     _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srli_epi16,
-    _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_ps, _mm256_xor_si256,
+    _mm256_setzero_si256, _mm256_shuffle_ps, _mm256_slli_epi16, _mm256_slli_epi32,
+    _mm256_srai_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_ps,
+    _mm256_xor_si256,
 };
 
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 
 use crate::blocks::{Columns, Line, Products, quad};
+use crate::narrow::GROUP_BYTES;
 use crate::probe::{LINE, Lines};
 use crate::simd::{LANES, Simd, intrinsics};
 
@@ -62,6 +64,11 @@ impl Simd for Avx2 {
             _mm256_cvtepi32_ps(_mm256_loadu_si256(from.as_ptr().cast())),
             _mm256_cvtepi32_ps(_mm256_loadu_si256(from.as_ptr().add(8).cast())),
         ];
+        fn narrow(group: &[u8; GROUP_BYTES], part: usize, base: u8) -> [Two; 2] = {
+            let low = narrow(group, part, 0, base);
+            let high = narrow(group, part, 32, base);
+            [[low[0], high[0]], [low[1], high[1]]]
+        };
         fn store(v: Two, to: &mut [f32; LANES]) = {
             _mm256_storeu_ps(to.as_mut_ptr(), v[0]);
             _mm256_storeu_ps(to.as_mut_ptr().add(8), v[1]);
@@ -117,6 +124,37 @@ impl Simd for Avx2 {
         };
 
         fn prefetch(at: *const u8) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+}
+
+/// Eight and eight numbers: those of the 32 bytes from `half` on of each register of a group.
+///
+/// # Safety
+/// AVX2; `half` is 0 or 32.
+#[inline(always)]
+unsafe fn narrow(group: &[u8; GROUP_BYTES], part: usize, half: usize, base: u8) -> [__m256; 2] {
+    // SAFETY: as the caller says; a group has three registers of 64 bytes.
+    unsafe {
+        let register = |j: usize| _mm256_loadu_si256(group.as_ptr().add(64 * j + half).cast());
+        let words = if part < 3 {
+            register(part)
+        } else {
+            let first = _mm256_set1_epi16(0xf000u16.cast_signed());
+            let first = _mm256_and_si256(_mm256_slli_epi16::<1>(register(0)), first);
+            let second = _mm256_srli_epi16::<3>(register(1));
+            let second = _mm256_and_si256(second, _mm256_set1_epi16(0x0f00));
+            let third = _mm256_srli_epi16::<7>(register(2));
+            let third = _mm256_and_si256(third, _mm256_set1_epi16(0x00f0));
+            // The sign fills what is above the exponent; the mask below leaves one of it.
+            _mm256_srai_epi16::<4>(_mm256_or_si256(_mm256_or_si256(first, second), third))
+        };
+        let words = _mm256_and_si256(words, _mm256_set1_epi16(0x87ffu16.cast_signed()));
+        let words = _mm256_add_epi16(words, _mm256_set1_epi16(i16::from(base) << 7));
+        let upper = _mm256_set1_epi32(0xffff_0000u32.cast_signed());
+        [
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)),
+            _mm256_castsi256_ps(_mm256_and_si256(words, upper)),
+        ]
     }
 }
 

@@ -11,8 +11,9 @@ use std::arch::x86_64::{
     _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_blend_ps, _mm512_mask_storeu_ps,
     _mm512_maskz_cvtps_epi32, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps,
     _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
-    _mm512_ternarylogic_epi32, _mm512_xor_ps, _mm512_xor_si512,
+    _mm512_shuffle_f32x4, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srai_epi16,
+    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps, _mm512_ternarylogic_epi32, _mm512_xor_ps,
+    _mm512_xor_si512,
 };
 
 use half::f16;
@@ -20,6 +21,7 @@ use trit_kernel::{Cpu, Isa};
 
 use super::avx2::{reduce4x8, reduce8};
 use crate::blocks::{Columns, Line, Products, quad};
+use crate::narrow::GROUP_BYTES;
 use crate::probe::{LINE, Lines};
 use crate::simd::{LANES, Simd, intrinsics};
 
@@ -74,6 +76,26 @@ impl Simd for Avx512 {
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast())));
         fn load_i32(from: &[i32; LANES]) -> __m512 =
             _mm512_cvtepi32_ps(_mm512_loadu_si512(from.as_ptr().cast()));
+        fn narrow(group: &[u8; GROUP_BYTES], part: usize, base: u8) -> [__m512; 2] = {
+            let register = |j: usize| _mm512_loadu_si512(group.as_ptr().add(64 * j).cast());
+            let words = if part < 3 {
+                register(part)
+            } else {
+                // `a & b | c` as a table of three inputs.
+                const AND_OR: i32 = 0xea;
+                let bits = _mm512_and_si512(_mm512_slli_epi16::<1>(register(0)), _mm512_set1_epi16(0xf000u16.cast_signed()));
+                let bits = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_srli_epi16::<3>(register(1)), _mm512_set1_epi16(0x0f00), bits);
+                let bits = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_srli_epi16::<7>(register(2)), _mm512_set1_epi16(0x00f0), bits);
+                // The sign fills what is above the exponent; the mask below leaves one of it.
+                _mm512_srai_epi16::<4>(bits)
+            };
+            let words = _mm512_and_si512(words, _mm512_set1_epi16(0x87ffu16.cast_signed()));
+            let words = _mm512_add_epi16(words, _mm512_set1_epi16(i16::from(base) << 7));
+            [
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)),
+                _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000u32.cast_signed()))),
+            ]
+        };
         fn store(v: __m512, to: &mut [f32; LANES]) = _mm512_storeu_ps(to.as_mut_ptr(), v);
         fn store_f16(v: __m512, to: &mut [f16; LANES]) = {
             _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<NEAREST>(v));
