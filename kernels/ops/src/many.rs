@@ -9,7 +9,7 @@ use half::f16;
 
 use crate::Floats;
 use crate::lanes::reduce_all;
-use crate::narrow::{self, GROUP, Narrow};
+use crate::narrow::{self, GROUP, GROUP_BYTES, Narrow};
 use crate::simd::{Element, LANES, Simd};
 
 #[inline(always)]
@@ -47,12 +47,14 @@ trait Rows: Copy {
     /// Whether they are read where they lie: tiles ask for the next ones then.
     const IN_PLACE: bool;
 
-    /// The numbers `range` of `R` rows from `row` on, at most [`PIECE`] vectors of each.
+    /// The numbers `range` of `R` rows from `row` on, at most [`PIECE`] vectors of each. With `ask`, those of the next block are asked for
+    /// where they are not read in place.
     fn piece<'a, S: Simd, const R: usize>(
         &'a self,
         s: S,
         row: usize,
         range: Range<usize>,
+        ask: bool,
         scratch: &'a mut [[f32; PIECE * LANES]; TILE],
     ) -> [&'a [Self::Number]; R];
 }
@@ -74,13 +76,21 @@ impl<E: Element> Rows for InPlace<'_, E> {
         _: S,
         row: usize,
         range: Range<usize>,
+        _: bool,
         _: &'a mut [[f32; PIECE * LANES]; TILE],
     ) -> [&'a [E]; R] {
         from_fn(|r| &self.weights[(row + r) * self.k..(row + r + 1) * self.k][range.clone()])
     }
 }
 
-impl Rows for Narrow<'_> {
+/// Narrow rows of so many groups.
+#[derive(Clone, Copy)]
+struct NarrowRows<'a> {
+    weights: Narrow<'a>,
+    groups: usize,
+}
+
+impl Rows for NarrowRows<'_> {
     type Number = f32;
     const IN_PLACE: bool = false;
 
@@ -90,13 +100,15 @@ impl Rows for Narrow<'_> {
         s: S,
         row: usize,
         range: Range<usize>,
+        ask: bool,
         scratch: &'a mut [[f32; PIECE * LANES]; TILE],
     ) -> [&'a [f32]; R] {
-        let (_, groups) = self.shape();
+        let groups = self.groups;
+        let ahead = if ask { ROWS * groups * GROUP_BYTES } else { 0 };
         for (r, out) in scratch.iter_mut().enumerate().take(R) {
-            let row = self.row_of(row + r, groups);
+            let row = self.weights.row_of(row + r, groups);
             let out = &mut out[..range.len()];
-            narrow::unpack(s, row, range.start / GROUP, out);
+            narrow::unpack(s, row, range.start / GROUP, ahead, out);
         }
         let scratch: &'a [_; TILE] = scratch;
         from_fn(|r| &scratch[r][..range.len()])
@@ -113,7 +125,8 @@ fn in_place<S: Simd, E: Element>(s: S, weights: &[E], rows: usize, xs: &[f32], o
 #[inline(always)]
 pub(crate) fn rows_dot_narrow<S: Simd>(s: S, weights: Narrow<'_>, xs: &[f32], out: &mut [f32]) {
     let (rows, groups) = weights.shape();
-    blocks(s, weights, (rows, groups * GROUP), xs, out);
+    let shape = (rows, groups * GROUP);
+    blocks(s, NarrowRows { weights, groups }, shape, xs, out);
 }
 
 /// Blocks of [`ROWS`] x [`INPUTS`] outputs.
@@ -153,7 +166,7 @@ fn blocks<S: Simd, W: Rows>(
                     xs,
                     from,
                     // The next block is asked for while the first inputs are multiplied with this one; the others find it.
-                    ask: W::IN_PLACE && group == 0,
+                    ask: group == 0,
                 };
                 call.multiply(s, &mut scratch, &mut sums);
             }
@@ -213,7 +226,7 @@ impl<W: Rows> Piece<'_, W> {
     ) -> usize {
         let to = self.k.min(self.from + PIECE * LANES);
         let weights = self.weights;
-        let w = weights.piece::<S, R>(s, self.rows.0 + row, self.from..to, scratch);
+        let w = weights.piece::<S, R>(s, self.rows.0 + row, self.from..to, self.ask, scratch);
         let inputs = self.xs.len() / self.k;
         let mut input = 0;
         while input < inputs {
@@ -245,7 +258,7 @@ impl<W: Rows> Piece<'_, W> {
         let w_lines: [&[[W::Number; LANES]]; R] = w.map(|row| &row.as_chunks().0[..vectors]);
         let x_lines: [&[[f32; LANES]]; T] = x.map(|input| &input.0[..vectors]);
         let mut tile: [[S::V; T]; R] = from_fn(|r| from_fn(|t| sums[r][input + t]));
-        let ask = self.ask && input == 0;
+        let ask = W::IN_PLACE && self.ask && input == 0;
         for i in 0..vectors {
             if ask {
                 for row in w_lines {

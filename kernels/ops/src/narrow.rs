@@ -5,11 +5,11 @@
 //! within sixteen binades of the largest. So a row keeps one exponent, its base, and a number a sign, four bits of exponent above
 //! the base, and seven of fraction. Numbers that do not fit are kept beside the rows.
 //!
-//! A group of [`GROUP`] numbers is three registers of 64 bytes, each 32 little-endian words. A word holds the sign in bit 15, exponent and fraction in
-//! bits 10 to 0: the upper half of the f32, once the base is added to its exponent. Word `2·i` of register `j` is number `32·j + i`,
-//! and word `2·i + 1` number `32·j + 16 + i`, so that a shift and a mask of the 32-bit lanes give sixteen neighbours each. The
-//! numbers 96 to 127 lie in bits 14 to 11 of the three: sign and upper exponent in those of the first, then lower exponent
-//! and upper fraction, then the rest of the fraction.
+//! A group of [`GROUP`] numbers is three registers of 64 bytes, each 32 little-endian words. A word holds the sign in bit 15,
+//! exponent and fraction in bits 10 to 0: the upper half of the f32, once the base is added to its exponent. Word `2·i` of register
+//! `j` is number `32·j + i`, and word `2·i + 1` number `32·j + 16 + i`, so that a shift and a mask of the 32-bit lanes give sixteen
+//! neighbours each. The numbers 96 to 127 lie in bits 14 to 11 of the three: sign and upper exponent in those of the first, then
+//! lower exponent and upper fraction, then the rest of the fraction.
 
 use std::array::from_fn;
 
@@ -29,9 +29,9 @@ pub const MAX_COLUMNS: usize = 1 << 16;
 /// Vectors of a group.
 const VECTORS: usize = GROUP / LANES;
 /// Rows that go through memory side by side.
+const STREAMS: usize = 4;
 /// How far ahead of its reads each stream asks for its bytes.
 const AHEAD: usize = 2560;
-const STREAMS: usize = 4;
 
 /// Some rows of a matrix of narrow halves.
 #[derive(Clone, Copy, Debug)]
@@ -120,8 +120,9 @@ impl Row<'_> {
     /// Writes the numbers of group `at`, at which no misfit of a group before it is left.
     #[inline(always)]
     fn unpack<S: Simd>(&mut self, s: S, at: usize, out: &mut [[f32; LANES]; VECTORS]) {
+        let group = &self.groups[at];
         for part in 0..VECTORS / 2 {
-            let [a, b] = s.narrow(&self.groups[at], part, self.base);
+            let [a, b] = s.narrow(group, part, self.base);
             s.store(a, &mut out[2 * part]);
             s.store(b, &mut out[2 * part + 1]);
         }
@@ -306,15 +307,22 @@ fn multiply<S: Simd>(
     sum
 }
 
-/// The numbers of one row from group `first` on: for products with several inputs.
+/// The numbers of one row from group `first` on, for products with several inputs; what lies `ahead` bytes behind each group is asked
+/// for, if anything.
 #[inline(always)]
-pub(crate) fn unpack<S: Simd>(s: S, mut row: Row<'_>, first: usize, out: &mut [f32]) {
+pub(crate) fn unpack<S: Simd>(s: S, mut row: Row<'_>, first: usize, ahead: usize, out: &mut [f32]) {
     while row.next() < first {
         row.misfits = &row.misfits[1..];
     }
     let (out, _) = out.as_chunks_mut::<LANES>();
     let (out, _) = out.as_chunks_mut::<VECTORS>();
     for (at, out) in (first..).zip(out) {
+        if ahead > 0 {
+            for line in 0..GROUP_BYTES / 64 {
+                let at = row.groups[at].as_ptr();
+                s.prefetch(at.wrapping_add(ahead + 64 * line));
+            }
+        }
         row.unpack(s, at, out);
     }
 }
