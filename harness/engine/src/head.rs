@@ -17,7 +17,9 @@ use crate::options::HeadType;
 enum Rows {
     Matrix(FloatMatrix),
     /// The head is tied to the embedding and holds its numbers.
-    Head(Arc<NarrowMatrix>),
+    Narrow(Arc<NarrowMatrix>),
+    /// Likewise, as blocks.
+    Blocks(BlockType, Arc<HugeBuf>),
 }
 
 /// The token embedding.
@@ -26,6 +28,7 @@ pub(crate) struct Embedding {
     /// Rows are rounded to halves where the head is tied to it and is not f32: with a smaller head the rest of a model is what it is
     /// with an f16 one, so that the head alone differs.
     halves: bool,
+    hidden: usize,
 }
 
 impl Embedding {
@@ -36,9 +39,14 @@ impl Embedding {
                 matrix.row(token, out);
                 matrix.dtype()
             }
-            Rows::Head(head) => {
+            Rows::Narrow(head) => {
                 head.row(token, out);
                 FloatType::F16
+            }
+            Rows::Blocks(kind, head) => {
+                let bytes = head.bytes();
+                Blocks { kind: *kind, bytes }.row(token, out.len(), out);
+                in_blocks(*kind)
             }
         };
         if self.halves && dtype != FloatType::F16 {
@@ -52,7 +60,8 @@ impl Embedding {
     pub(crate) fn row_bytes(&self) -> u64 {
         match &self.rows {
             Rows::Matrix(matrix) => (matrix.bytes().len() / matrix.rows().max(1)) as u64,
-            Rows::Head(head) => head.row_bytes(),
+            Rows::Narrow(head) => head.row_bytes(),
+            Rows::Blocks(kind, _) => (self.hidden / kind.numbers() * kind.bytes()) as u64,
         }
     }
 
@@ -60,7 +69,8 @@ impl Embedding {
     pub(crate) fn bytes(&self) -> u64 {
         match &self.rows {
             Rows::Matrix(matrix) => matrix.bytes().len() as u64,
-            Rows::Head(head) => head.bytes(),
+            Rows::Narrow(head) => head.bytes(),
+            Rows::Blocks(_, head) => head.len() as u64,
         }
     }
 }
@@ -77,7 +87,7 @@ pub(crate) enum Head {
     /// Codes, and the scale of each row.
     I8(Vec<i8>, Vec<f32>),
     /// Blocks of a file, or made, sixteen rows at a time.
-    Blocks(BlockType, HugeBuf),
+    Blocks(BlockType, Arc<HugeBuf>),
 }
 
 impl Head {
@@ -121,7 +131,7 @@ impl Head {
             source,
         })?;
         matrix.pack(kind, packed.bytes_mut());
-        Ok(Self::Blocks(kind, packed))
+        Ok(Self::Blocks(kind, Arc::new(packed)))
     }
 
     /// Makes what [`Self::dot`] wants of its inputs beside them.
@@ -210,6 +220,14 @@ const fn in_files(head: HeadType) -> Option<FloatType> {
     }
 }
 
+/// The type of a file's matrix of these blocks.
+const fn in_blocks(kind: BlockType) -> FloatType {
+    match kind {
+        BlockType::Q4_0 => FloatType::Q4_0,
+        BlockType::Q6K => FloatType::Q6K,
+    }
+}
+
 /// Bytes of a head in blocks; `None` when they do not divide its rows. What is missing to whole sixteen rows counts.
 fn block_bytes(kind: BlockType, rows: usize, cols: usize) -> Option<usize> {
     kind.group_bytes(cols)?
@@ -266,7 +284,7 @@ pub(crate) fn load(
     form: Form,
     ops: &dyn Ops,
 ) -> Result<(Embedding, Head, bool), EngineError> {
-    let tied = untied.is_none();
+    let (tied, hidden) = (untied.is_none(), embedding.cols());
     let source = untied.unwrap_or(&embedding);
     let narrow = match form {
         Form::Narrow => NarrowMatrix::of(source, ops)?,
@@ -282,13 +300,22 @@ pub(crate) fn load(
     }
     let rows = match &head {
         // One copy is both.
-        Head::Narrow(matrix) if tied => Rows::Head(Arc::clone(matrix)),
+        Head::Narrow(matrix) if tied => Rows::Narrow(Arc::clone(matrix)),
+        Head::Blocks(kind, packed) if tied && source.dtype() == in_blocks(*kind) => {
+            Rows::Blocks(*kind, Arc::clone(packed))
+        }
         Head::F16(matrix) if tied => Rows::Matrix(matrix.clone()),
         _ => Rows::Matrix(embedding),
     };
-    let shared = tied && (form == Form::InPlace || matches!(head, Head::Narrow(_) | Head::F16(_)));
+    let one = matches!(rows, Rows::Narrow(_) | Rows::Blocks(..)) || matches!(head, Head::F16(_));
+    let shared = tied && (form == Form::InPlace || one);
     let halves = tied && !matches!(head, Head::F32(_) | Head::Decoded(_));
-    Ok((Embedding { rows, halves }, head, shared))
+    let embedding = Embedding {
+        rows,
+        halves,
+        hidden,
+    };
+    Ok((embedding, head, shared))
 }
 
 /// Bytes of embedding and head, known before either is loaded.
@@ -337,8 +364,14 @@ impl FloatBytes {
             (_, HeadType::Q4_0) => blocks(BlockType::Q4_0),
         };
         let head_copy = if form == Form::InPlace { 0 } else { of_head };
-        // An embedding is read where it lies; one matrix is both where the head is read there too, or is its copy in halves.
-        let both = tied && (form == Form::InPlace || in_files(head) == Some(FloatType::F16));
+        // An embedding is read where it lies; one matrix is both where the head is read there too, or is a copy of the same numbers.
+        let same = match head {
+            HeadType::F16 | HeadType::F16Plain => true,
+            HeadType::Q6K => embedding == FloatType::Q6K,
+            HeadType::Q4_0 => embedding == FloatType::Q4_0,
+            HeadType::F32 | HeadType::I8 => false,
+        };
+        let both = tied && (form == Form::InPlace || same);
         let of_embedding = if both { 0 } else { bytes(embedding) };
         Self {
             held: of_head.saturating_add(of_embedding) as u64,
@@ -398,7 +431,7 @@ mod tests {
         // Blocks are laid out anew, sixteen rows at a time.
         assert!(config.vocab.is_multiple_of(16));
         let blocks = numbers / 32 * 18;
-        assert_eq!(of(HeadType::Q4_0, Copied, Q4_0, true), (2 * blocks, blocks));
+        assert_eq!(of(HeadType::Q4_0, Copied, Q4_0, true), (blocks, blocks));
         assert_eq!(
             of(HeadType::Q4_0, Copied, F16, false),
             (2 * numbers + blocks, blocks)
@@ -448,6 +481,17 @@ mod tests {
             let mut decoded = vec![0.0; rows * k];
             for (row, out) in decoded.chunks_exact_mut(k).enumerate() {
                 file.row(row, out);
+            }
+            let (embedding, ..) = load(file.clone(), None, head, Copied, ops).unwrap();
+            assert!(
+                matches!(embedding.rows, Rows::Blocks(..)),
+                "{head}: one copy"
+            );
+            let mut row = vec![0.0; k];
+            for (token, decoded) in decoded.chunks_exact(k).enumerate() {
+                embedding.row(token, &mut row);
+                let halves = decoded.iter().map(|x| f16::from_f32(*x).to_f32());
+                assert!(row.iter().copied().eq(halves), "{head}: row {token}");
             }
             let mut digits = Digits::default();
             for loaded in [&file, &matrix].map(|matrix| Head::load(matrix, head).unwrap()) {

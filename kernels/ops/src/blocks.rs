@@ -103,6 +103,36 @@ impl BlockType {
     }
 }
 
+impl Blocks<'_> {
+    /// Writes the numbers of row `row` of rows of `k` numbers, as their blocks in a file give them.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` is not `k` long.
+    pub fn row(&self, row: usize, k: usize, out: &mut [f32]) {
+        let size = self.kind.group_bytes(k).expect("rows are whole blocks");
+        assert_eq!(out.len(), k, "blocks: numbers of a row");
+        let group = &self.bytes[row / LANES * size..][..size];
+        match self.kind {
+            BlockType::Q4_0 => unpack::<Q4_0>(group, row % LANES, out),
+            BlockType::Q6K => unpack::<Q6K>(group, row % LANES, out),
+        }
+    }
+}
+
+/// Writes the numbers of one of sixteen rows.
+fn unpack<F: Format>(group: &[u8], row: usize, out: &mut [f32]) {
+    let (all_d, blocks) = group.split_at(out.len() / F::COLUMNS * F::D_BYTES);
+    let each = blocks.chunks_exact(F::BYTES);
+    let each = each.zip(all_d.chunks_exact(F::D_BYTES));
+    for ((block, all_d), out) in each.zip(out.chunks_exact_mut(F::COLUMNS)) {
+        let d = f16::from_le_bytes([all_d[2 * row], all_d[2 * row + 1]]).to_f32();
+        for (column, out) in out.iter_mut().enumerate() {
+            let code = F::code(block, column, row);
+            *out = F::scale(d, block, column / LANES, row) * code as f32;
+        }
+    }
+}
+
 /// Sixteen numbers of an input.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -239,6 +269,10 @@ trait Format {
     fn codes<S: Simd, P: Products<S>>(p: P, block: &[u8], sixteen: usize) -> P::Codes;
     /// Adds the sums of sixteen columns to those of a block.
     fn add<S: Simd>(s: S, block: &[u8], sixteen: usize, sums: S::V, to: S::V) -> S::V;
+    /// The code of one number less its offset.
+    fn code(block: &[u8], column: usize, row: usize) -> i32;
+    /// What the codes of sixteen columns of a row are multiplied with.
+    fn scale(d: f32, block: &[u8], sixteen: usize, row: usize) -> f32;
     /// Takes the block of a row apart: codes in the order of columns, scales where it has more than one, and `d`.
     fn unpack(block: &[u8], codes: &mut [u8; 256], scales: &mut [u8; LANES]) -> [u8; 2];
     /// Lays out the quads of sixteen columns; `to` is a block of sixteen rows.
@@ -265,6 +299,16 @@ impl Format for Q4_0 {
     #[inline(always)]
     fn add<S: Simd>(s: S, _: &[u8], _: usize, sums: S::V, to: S::V) -> S::V {
         s.add(to, sums)
+    }
+
+    fn code(block: &[u8], column: usize, row: usize) -> i32 {
+        let (quad, byte) = (column % LANES / 4, 4 * row + column % 4);
+        let line = 2 * (column / LANES) + quad % 2;
+        i32::from(block[64 * line + byte] >> (4 * (quad / 2)) & 15) - 8
+    }
+
+    fn scale(d: f32, _: &[u8], _: usize, _: usize) -> f32 {
+        d
     }
 
     fn unpack(block: &[u8], codes: &mut [u8; 256], _: &mut [u8; LANES]) -> [u8; 2] {
@@ -306,6 +350,20 @@ impl Format for Q6K {
     fn add<S: Simd>(s: S, block: &[u8], sixteen: usize, sums: S::V, to: S::V) -> S::V {
         let (scales, _) = block[16 * 192..].as_chunks::<LANES>();
         s.fma(sums, s.load_i8(&scales[sixteen].map(|b| b as i8)), to)
+    }
+
+    fn code(block: &[u8], column: usize, row: usize) -> i32 {
+        let (quad, byte) = (column % LANES / 4, 4 * row + column % 4);
+        let line = |at: usize| block[64 * (3 * (column / LANES) + at) + byte];
+        let code = match quad {
+            3 => line(0) >> 6 << 4 | line(1) >> 6 << 2 | line(2) >> 6,
+            quad => line(quad) & 63,
+        };
+        i32::from(code) - 32
+    }
+
+    fn scale(d: f32, block: &[u8], sixteen: usize, row: usize) -> f32 {
+        d * f32::from(block[16 * 192 + LANES * sixteen + row] as i8)
     }
 
     fn unpack(block: &[u8], codes: &mut [u8; 256], scales: &mut [u8; LANES]) -> [u8; 2] {
