@@ -46,7 +46,7 @@ impl Embedding {
             Rows::Blocks(kind, head) => {
                 let bytes = head.bytes();
                 Blocks { kind: *kind, bytes }.row(token, out.len(), out);
-                in_blocks(*kind)
+                FloatType::of_blocks(*kind)
             }
         };
         if self.halves && dtype != FloatType::F16 {
@@ -220,14 +220,6 @@ const fn in_files(head: HeadType) -> Option<FloatType> {
     }
 }
 
-/// The type of a file's matrix of these blocks.
-const fn in_blocks(kind: BlockType) -> FloatType {
-    match kind {
-        BlockType::Q4_0 => FloatType::Q4_0,
-        BlockType::Q6K => FloatType::Q6K,
-    }
-}
-
 /// Bytes of a head in blocks; `None` when they do not divide its rows. What is missing to whole sixteen rows counts.
 fn block_bytes(kind: BlockType, rows: usize, cols: usize) -> Option<usize> {
     kind.group_bytes(cols)?
@@ -301,7 +293,7 @@ pub(crate) fn load(
     let rows = match &head {
         // One copy is both.
         Head::Narrow(matrix) if tied => Rows::Narrow(Arc::clone(matrix)),
-        Head::Blocks(kind, packed) if tied && source.dtype() == in_blocks(*kind) => {
+        Head::Blocks(kind, packed) if tied && source.dtype() == FloatType::of_blocks(*kind) => {
             Rows::Blocks(*kind, Arc::clone(packed))
         }
         Head::F16(matrix) if tied => Rows::Matrix(matrix.clone()),
@@ -367,8 +359,8 @@ impl FloatBytes {
         // An embedding is read where it lies; one matrix is both where the head is read there too, or is a copy of the same numbers.
         let same = match head {
             HeadType::F16 | HeadType::F16Plain => true,
-            HeadType::Q6K => embedding == FloatType::Q6K,
-            HeadType::Q4_0 => embedding == FloatType::Q4_0,
+            HeadType::Q6K => embedding == FloatType::of_blocks(BlockType::Q6K),
+            HeadType::Q4_0 => embedding == FloatType::of_blocks(BlockType::Q4_0),
             HeadType::F32 | HeadType::I8 => false,
         };
         let both = tied && (form == Form::InPlace || same);

@@ -59,12 +59,9 @@ impl NarrowMatrix {
         misfits.len() <= looks * cols / RARE
     }
 
-    /// A copy of `matrix`, whose numbers are rounded to halves; `None` where more than a few do not fit. The pages of the matrix are
-    /// given back.
+    /// A copy of `matrix`, which has a [`Self::size`], with numbers rounded to halves; `None` where more than a few do not fit. The pages
+    /// of the matrix are given back.
     pub(crate) fn of(matrix: &FloatMatrix, ops: &dyn Ops) -> Result<Option<Self>, EngineError> {
-        if !Self::fits(matrix, ops) {
-            return Ok(None);
-        }
         let (rows, cols) = (matrix.rows(), matrix.cols());
         let width = cols / GROUP * GROUP_BYTES;
         let bytes = rows * width;
@@ -75,7 +72,7 @@ impl NarrowMatrix {
         })?;
         let made = matrix.in_pieces(
             groups.bytes_mut(),
-            width,
+            (1, width),
             || (vec![0.0; cols], vec![f16::ZERO; cols]),
             |(floats, halves), row, groups| {
                 read(matrix, row, ops, floats, halves);

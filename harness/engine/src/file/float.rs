@@ -43,6 +43,14 @@ impl FloatType {
         }
     }
 
+    /// The type of a matrix of these blocks.
+    pub(crate) const fn of_blocks(kind: BlockType) -> Self {
+        match kind {
+            BlockType::Q4_0 => Self::Q4_0,
+            BlockType::Q6K => Self::Q6K,
+        }
+    }
+
     /// Elements a block and bytes a block.
     pub const fn block(self) -> (usize, usize) {
         match self {
@@ -232,7 +240,7 @@ impl FloatMatrix {
     ) -> Option<Vec<V>> {
         self.in_pieces(
             out,
-            width,
+            (1, width),
             || vec![0.0; self.cols],
             |floats, row, out| {
                 self.row(row, floats);
@@ -241,22 +249,23 @@ impl FloatMatrix {
         )
     }
 
-    /// [`Self::convert`] with rows that `each` reads itself, and what `scratch` makes for the rows of a thread.
+    /// [`Self::convert`] of `rows` rows at a time into `width` elements; `each` reads them itself, given the number of these rows and what
+    /// `scratch` makes for a thread.
     pub(crate) fn in_pieces<T: Send, V: Send, B>(
         &self,
         out: &mut [T],
-        width: usize,
+        (rows, width): (usize, usize),
         scratch: impl Fn() -> B + Sync + Send,
         each: impl Fn(&mut B, usize, &mut [T]) -> Option<V> + Sync,
     ) -> Option<Vec<V>> {
-        let width = width.max(1);
-        let mut values = Vec::with_capacity(self.rows);
-        for (piece, out) in out.chunks_mut(width * PIECE_ROWS).enumerate() {
+        let (width, piece_len) = (width.max(1), PIECE_ROWS / rows);
+        let mut values = Vec::with_capacity(self.rows.div_ceil(rows));
+        for (piece, out) in out.chunks_mut(width * piece_len).enumerate() {
             let made: Option<Vec<V>> = out
                 .par_chunks_mut(width)
                 .enumerate()
-                .map_init(&scratch, |scratch, (row, out)| {
-                    each(scratch, piece * PIECE_ROWS + row, out)
+                .map_init(&scratch, |scratch, (at, out)| {
+                    each(scratch, piece * piece_len + at, out)
                 })
                 .collect();
             values.extend(made?);
@@ -283,34 +292,30 @@ impl FloatMatrix {
     /// whole sixteens, and rows are whole blocks. Pages go as in [`Self::convert`].
     pub(crate) fn pack(&self, kind: BlockType, out: &mut [u8]) {
         const WHOLE: &str = "rows are whole blocks";
-        let dtype = match kind {
-            BlockType::Q4_0 => FloatType::Q4_0,
-            BlockType::Q6K => FloatType::Q6K,
-        };
+        let dtype = FloatType::of_blocks(kind);
         let row_bytes = dtype.row_bytes(self.cols).expect(WHOLE);
         let size = kind.group_bytes(self.cols).expect(WHOLE);
-        let sixteens = PIECE_ROWS / BlockType::ROWS;
-        for (piece, out) in out.chunks_mut(sixteens * size).enumerate() {
-            out.par_chunks_mut(size).enumerate().for_each_init(
-                || (vec![0.0; self.cols], vec![0; BlockType::ROWS * row_bytes]),
-                |(floats, made), (at, out)| {
-                    let first = (piece * sixteens + at) * BlockType::ROWS;
-                    let rows = first..self.rows.min(first + BlockType::ROWS);
-                    let bytes = if self.dtype == dtype {
-                        &self.bytes()[rows.start * row_bytes..rows.end * row_bytes]
-                    } else {
-                        let made = &mut made[..rows.len() * row_bytes];
-                        for (row, made) in rows.zip(made.chunks_exact_mut(row_bytes)) {
-                            self.row(row, floats);
-                            dtype.encode(floats, made).expect("blocks are made");
-                        }
-                        made
-                    };
-                    kind.pack(bytes, self.cols, out);
-                },
-            );
-            self.release();
-        }
+        self.in_pieces(
+            out,
+            (BlockType::ROWS, size),
+            || (vec![0.0; self.cols], vec![0; BlockType::ROWS * row_bytes]),
+            |(floats, made), sixteen, out| {
+                let first = sixteen * BlockType::ROWS;
+                let rows = first..self.rows.min(first + BlockType::ROWS);
+                let bytes = if self.dtype == dtype {
+                    &self.bytes()[rows.start * row_bytes..rows.end * row_bytes]
+                } else {
+                    let made = &mut made[..rows.len() * row_bytes];
+                    for (row, made) in rows.zip(made.chunks_exact_mut(row_bytes)) {
+                        self.row(row, floats);
+                        dtype.encode(floats, made).expect("blocks are made");
+                    }
+                    made
+                };
+                kind.pack(bytes, self.cols, out);
+                Some(())
+            },
+        );
     }
 
     /// Maps the pages of the matrix, where they are a map's, so that reading it all takes no page faults.
