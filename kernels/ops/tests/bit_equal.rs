@@ -1,29 +1,16 @@
 //! Every implementation gives the bits of a reference that follows the definitions word by word and shares no code with
 //! the crate, over lengths around the width of a vector and over every kind of number.
 
+mod common;
+
 use half::f16;
 use trit_kernel::{Cpu, Isa};
 use trit_ops::{Attention, Floats, Ops, all};
 
+use common::Rng;
+
 fn lengths() -> Vec<usize> {
     (0..=70).chain([127, 128, 129, 2560, 6912]).collect()
-}
-
-/// `SplitMix64`.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
 }
 
 /// What numbers are made of.

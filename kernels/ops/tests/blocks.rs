@@ -5,28 +5,15 @@
     reason = "a test says by panicking what went wrong"
 )]
 
+mod common;
+
 use half::f16;
 use trit_kernel::Cpu;
 use trit_ops::{BlockType, Blocks, Digits, all};
 
+use common::Rng;
+
 const KINDS: [BlockType; 2] = [BlockType::Q6K, BlockType::Q4_0];
-
-/// `SplitMix64`.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-}
 
 /// Where the scale `d` of a block is in a file.
 fn scale_at(kind: BlockType) -> usize {

@@ -1,33 +1,15 @@
 //! Numbers that are stored as codes: dot products and attention are those of a reference that decodes first, on every
 //! instruction set.
 
+mod common;
+
 use trit_kernel::Cpu;
 use trit_ops::{Attention, Floats, all};
 
-/// `SplitMix64`.
-struct Rng(u64);
+use common::Rng;
 
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn floats(&mut self, len: usize) -> Vec<f32> {
-        let unit = |rng: &mut Self| (rng.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-        (0..len).map(|_| unit(self)).collect()
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| (self.next() >> 56) as u8).collect()
-    }
-
-    fn codes(&mut self, len: usize) -> Vec<i8> {
-        self.bytes(len).into_iter().map(|b| b as i8).collect()
-    }
+fn codes(rng: &mut Rng, len: usize) -> Vec<i8> {
+    (0..len).map(|_| (rng.next() >> 56) as i8).collect()
 }
 
 /// Sixteen lanes and one tree, word by word.
@@ -57,7 +39,7 @@ fn int8_rows_are_summed_as_codes_and_scaled() {
     let mut rng = Rng(1);
     for k in [1, 15, 16, 17, 64, 65, 256, 2560] {
         for rows in [0, 1, 3, 4, 5, 13] {
-            let (codes, x, scales) = (rng.codes(rows * k), rng.floats(k), rng.floats(rows));
+            let (codes, x, scales) = (codes(&mut rng, rows * k), rng.floats(k), rng.floats(rows));
             let want: Vec<f32> = (0..rows)
                 .map(|r| dot(&widen(&codes[r * k..(r + 1) * k]), &x) * scales[r])
                 .collect();
@@ -79,7 +61,7 @@ fn attention_over_int8_keys_and_values() {
                 let queries = rng.floats(heads * dim);
                 // Whole blocks: what is behind the positions is not used.
                 let whole = usize::next_multiple_of(positions, 16);
-                let (keys, values) = (rng.codes(whole * dim), rng.codes(whole * dim));
+                let (keys, values) = (codes(&mut rng, whole * dim), codes(&mut rng, whole * dim));
                 let scale_of = |rng: &mut Rng| -> Vec<f32> {
                     rng.floats(whole).iter().map(|x| x.abs() / 64.0).collect()
                 };

@@ -1,9 +1,13 @@
 //! Narrow halves are the halves they were made of, and their products those of the halves, to the bit, on every implementation.
 
+mod common;
+
 use half::{bf16, f16};
 use trit_kernel::Cpu;
 use trit_ops::narrow::{GROUP, GROUP_BYTES, Narrow};
 use trit_ops::{Floats, Ops, all};
+
+use common::Rng;
 
 /// A matrix of narrow halves.
 #[derive(Debug, Default, PartialEq)]
@@ -38,26 +42,19 @@ impl Matrix {
     }
 }
 
-fn random(state: &mut u64) -> u64 {
-    *state = state
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    *state >> 16
-}
-
 /// A sum of four uniform numbers, as a half that was a bf16 number.
-fn trained(state: &mut u64, unit: f32) -> f16 {
-    let bits = random(state);
+fn trained(state: &mut Rng, unit: f32) -> f16 {
+    let bits = state.next();
     let sum: i64 = (0..4).map(|j| (bits >> (12 * j) & 0xfff) as i64).sum();
     f16::from_f32(bf16::from_f32((sum - 8190) as f32 * unit).to_f32())
 }
 
 /// Rows of every kind, for a seed and a row length.
 fn rows(seed: u64, k: usize) -> Vec<Vec<f16>> {
-    let mut state = seed;
+    let mut state = Rng(seed);
     let all = |value: f16| vec![value; k];
     let ordinary =
-        |state: &mut u64, unit| -> Vec<f16> { (0..k).map(|_| trained(state, unit)).collect() };
+        |state: &mut Rng, unit| -> Vec<f16> { (0..k).map(|_| trained(state, unit)).collect() };
     let mut rows = vec![
         ordinary(&mut state, 1e-3),
         // Below the smallest normal half, where halves have fewer bits.
@@ -70,7 +67,7 @@ fn rows(seed: u64, k: usize) -> Vec<Vec<f16>> {
         all(f16::from_bits(1)),
         // Ten bits of fraction: nothing fits.
         (0..k)
-            .map(|_| f16::from_bits(0x3001 | (random(&mut state) & 0x87fe) as u16))
+            .map(|_| f16::from_bits(0x3001 | (state.next() & 0x87fe) as u16))
             .collect(),
         // Every binade of sixteen, and the one below.
         (0..k)
@@ -123,9 +120,9 @@ fn numbers_and_products_are_those_of_the_halves() {
                     }
                 }
                 let inputs = 9;
-                let mut state = count as u64;
+                let mut state = Rng(count as u64);
                 let xs: Vec<f32> = (0..inputs * k)
-                    .map(|_| (random(&mut state) % 20_001) as f32 / 1e3 - 10.0)
+                    .map(|_| (state.next() % 20_001) as f32 / 1e3 - 10.0)
                     .collect();
                 let mut want = vec![f32::NAN; inputs * count];
                 for (x, out) in xs.chunks_exact(k).zip(want.chunks_exact_mut(count)) {
@@ -159,7 +156,7 @@ fn every_implementation_packs_alike() {
 #[test]
 fn trained_numbers_fit_and_others_are_kept_apart() {
     let ops = trit_ops::best(Cpu::uncapped());
-    let (k, mut state) = (2560, 1);
+    let (k, mut state) = (2560, Rng(1));
     let halves: Vec<f16> = (0..200 * k).map(|_| trained(&mut state, 1e-3)).collect();
     let share =
         |halves: &[f16]| Matrix::pack(ops, halves, k).misfits.len() as f64 / halves.len() as f64;
