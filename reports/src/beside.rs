@@ -13,8 +13,9 @@ use crate::pairs::independent;
 use crate::summary::LEVEL;
 use crate::units::{show_bytes, show_rate, three};
 
-/// Heads that keep all of what an f16 head says; nothing is said of a program whose head is not known, and files come with f16.
-const EXACT_HEADS: [&str; 4] = ["", "f16", "f16-plain", "f32"];
+/// Heads that keep all of what an f16 head says (`f16-top`: of greedy text, which is what is generated here); nothing is said of a program
+/// whose head is not known, and files come with f16.
+const EXACT_HEADS: [&str; 5] = ["", "f16", "f16-plain", "f16-top", "f32"];
 /// Where a program begins to generate may be off by so many positions: it begins with an empty cache, ours behind one token.
 const APART: u64 = 1;
 

@@ -276,7 +276,8 @@ impl Generate {
     /// Types of the KV cache.
     pub const KVS: [&'static str; 3] = ["f16", "f32", "i8"];
     /// Types of the output head.
-    pub const HEADS: [&'static str; 6] = ["f16", "f16-plain", "f32", "i8", "q6_k", "q4_0"];
+    pub const HEADS: [&'static str; 7] =
+        ["f16", "f16-plain", "f16-top", "f32", "i8", "q6_k", "q4_0"];
     /// What the page cache may be asked to hold of a model's files before they are loaded: 99 % of them at least, or nothing.
     pub const PAGE_CACHES: [&'static str; 2] = ["warm", "cold"];
     /// Most sequences that are decoded together.

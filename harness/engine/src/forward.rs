@@ -17,6 +17,7 @@ use crate::kv::KvRows;
 use crate::model::Engine;
 use crate::options::ActivationType;
 use crate::profile::Role;
+use crate::top::Row;
 use crate::weights::Projection;
 
 /// Outputs of one tile: 256 KiB of int32, a share of any L2 that leaves room for the weights and activations of the tile.
@@ -39,6 +40,8 @@ pub(crate) struct Scratch {
     row: Vec<f32>,
     pub(crate) scores: Vec<f32>,
     normed: AlignedBuf,
+    /// A row of the embedding or the head as a file has it.
+    of_file: Row,
     /// How long the thread worked in regions that were timed, until it was asked.
     worked_ns: u64,
 }
@@ -134,6 +137,7 @@ impl Buffers {
             row: Vec::new(),
             scores: vec![0.0; attention::scratch(config, tokens, positions)],
             normed: floats(widest),
+            of_file: Row::default(),
             worked_ns: 0,
         };
         Self {
@@ -224,6 +228,34 @@ impl Buffers {
             }
             scratch.worked_since(start);
         });
+        drop(parts);
+        let Some(top) = weights.head.top() else {
+            return;
+        };
+        // Each thread settles whole tokens.
+        let (vocab, threads) = (config.vocab, engine.team.threads());
+        let (mut xs, mut rest) = (normed, logits);
+        let mut parts: Parts<_> = (self.scratch.iter_mut().enumerate())
+            .map(|(thread, scratch)| {
+                let mine = share(count, 1, thread, threads).len();
+                let xs = xs.split_off(..mine * hidden).expect(COVERED);
+                (
+                    xs,
+                    rest.split_off_mut(..mine * vocab).expect(COVERED),
+                    scratch,
+                )
+            })
+            .collect();
+        engine
+            .team
+            .run_parts(&mut parts, |_, (xs, logits, scratch)| {
+                let start = begun(timed);
+                let tokens = xs.chunks_exact(hidden).zip(logits.chunks_exact_mut(vocab));
+                for (x, logits) in tokens {
+                    top.settle(ops, x, &mut scratch.of_file, logits);
+                }
+                scratch.worked_since(start);
+            });
     }
 }
 
@@ -516,7 +548,10 @@ impl Batch<'_> {
         let laps = &mut self.laps;
         laps.begin();
         for (token, x) in tokens.iter().zip(x.chunks_exact_mut(hidden)) {
-            engine.weights.embedding.row(*token as usize, x);
+            engine
+                .weights
+                .embedding
+                .row(*token as usize, &mut scratch[0].of_file.bytes, x);
         }
         laps.end(engine.weights.layers.len(), Role::Embedding, threads, 0);
         for (index, layer) in engine.weights.layers.iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, FloatMatrix, FloatType};
 use crate::narrow::NarrowMatrix;
 use crate::options::HeadType;
+use crate::top::Top;
 
 /// Where the rows of an embedding are read.
 enum Rows {
@@ -32,11 +33,11 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    /// The row of `token`.
-    pub(crate) fn row(&self, token: usize, out: &mut [f32]) {
+    /// The row of `token`. `scratch` is overwritten.
+    pub(crate) fn row(&self, token: usize, scratch: &mut Vec<u8>, out: &mut [f32]) {
         let dtype = match &self.rows {
             Rows::Matrix(matrix) => {
-                matrix.row(token, out);
+                matrix.lone_row(token, scratch, out);
                 matrix.dtype()
             }
             Rows::Narrow(head) => {
@@ -86,12 +87,16 @@ pub(crate) enum Head {
     Decoded(Vec<f32>),
     /// Codes, and the scale of each row.
     I8(Vec<i8>, Vec<f32>),
-    /// Blocks of a file, or made, sixteen rows at a time.
-    Blocks(BlockType, Arc<HugeBuf>),
+    /// Blocks of a file, or made, sixteen rows at a time; and what makes the best of their products exact, where that is wanted.
+    Blocks(BlockType, Arc<HugeBuf>, Option<Top>),
 }
 
 impl Head {
-    fn load(matrix: &FloatMatrix, head: HeadType) -> Result<Self, EngineError> {
+    pub(crate) fn load(
+        matrix: &FloatMatrix,
+        head: HeadType,
+        ops: &dyn Ops,
+    ) -> Result<Self, EngineError> {
         Ok(match head {
             HeadType::F16 | HeadType::F16Plain if matrix.f16().is_some() => {
                 Self::F16(matrix.clone())
@@ -109,12 +114,12 @@ impl Head {
             HeadType::I8 => {
                 let mut codes = vec![0; matrix.rows() * matrix.cols()];
                 let scales = matrix.convert(&mut codes, matrix.cols(), |row, codes| {
-                    Some(1.0 / trit_kernel::quantize_row(row, codes))
+                    Some(1.0 / ops.quantize(row, codes))
                 });
                 let scales = scales.unwrap_or_else(|| unreachable!("every row has a scale"));
                 Self::I8(codes, scales)
             }
-            HeadType::Q6K => Self::blocks(matrix, BlockType::Q6K, head)?,
+            HeadType::Q6K | HeadType::F16Top => Self::blocks(matrix, BlockType::Q6K, head)?,
             HeadType::Q4_0 => Self::blocks(matrix, BlockType::Q4_0, head)?,
         })
     }
@@ -130,13 +135,19 @@ impl Head {
             want_bytes: size as u64,
             source,
         })?;
-        matrix.pack(kind, packed.bytes_mut());
-        Ok(Self::Blocks(kind, Arc::new(packed)))
+        let bytes = packed.bytes_mut();
+        let top = if head == HeadType::F16Top {
+            Some(Top::pack(matrix, kind, bytes))
+        } else {
+            matrix.pack(kind, bytes, |_, _| ());
+            None
+        };
+        Ok(Self::Blocks(kind, Arc::new(packed), top))
     }
 
     /// Makes what [`Self::dot`] wants of its inputs beside them.
     pub(crate) fn prepare(&self, ops: &dyn Ops, k: usize, xs: &[f32], digits: &mut Digits) {
-        if let Self::Blocks(kind, _) = self {
+        if let Self::Blocks(kind, ..) = self {
             ops.digits(*kind, k, xs, digits);
         }
     }
@@ -176,7 +187,7 @@ impl Head {
             Self::F32(matrix) => Floats::F32(matrix.f32().map_or::<&[f32], _>(&[], |m| &m[range])),
             Self::Decoded(floats) => Floats::F32(&floats[range]),
             Self::I8(codes, scales) => Floats::I8(&codes[range], &scales[rows]),
-            Self::Blocks(kind, packed) => {
+            Self::Blocks(kind, packed, _) => {
                 let size = kind
                     .group_bytes(k)
                     .expect("the head was made of whole blocks");
@@ -199,6 +210,14 @@ impl Head {
         }
     }
 
+    /// What makes the best products exact, for a head of that kind.
+    pub(crate) const fn top(&self) -> Option<&Top> {
+        match self {
+            Self::Blocks(.., top) => top.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Bytes of the head as it is read for each token.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
@@ -206,7 +225,9 @@ impl Head {
             Self::Narrow(matrix) => matrix.bytes(),
             Self::Decoded(floats) => size_of_val(floats.as_slice()) as u64,
             Self::I8(codes, scales) => (codes.len() + size_of_val(scales.as_slice())) as u64,
-            Self::Blocks(_, packed) => packed.len() as u64,
+            Self::Blocks(_, packed, top) => {
+                packed.len() as u64 + top.as_ref().map_or(0, Top::bytes)
+            }
         }
     }
 }
@@ -216,7 +237,7 @@ const fn in_files(head: HeadType) -> Option<FloatType> {
     match head {
         HeadType::F16 | HeadType::F16Plain => Some(FloatType::F16),
         HeadType::F32 => Some(FloatType::F32),
-        HeadType::I8 | HeadType::Q6K | HeadType::Q4_0 => None,
+        HeadType::F16Top | HeadType::I8 | HeadType::Q6K | HeadType::Q4_0 => None,
     }
 }
 
@@ -284,7 +305,7 @@ pub(crate) fn load(
     };
     let head = match narrow {
         Some(narrow) => Head::Narrow(Arc::new(narrow)),
-        None => Head::load(source, head)?,
+        None => Head::load(source, head, ops)?,
     };
     // What was copied is not read any more, but for the rows of tokens.
     if form != Form::InPlace {
@@ -293,7 +314,7 @@ pub(crate) fn load(
     let rows = match &head {
         // One copy is both.
         Head::Narrow(matrix) if tied => Rows::Narrow(Arc::clone(matrix)),
-        Head::Blocks(kind, packed) if tied && source.dtype() == FloatType::of_blocks(*kind) => {
+        Head::Blocks(kind, packed, _) if tied && source.dtype() == FloatType::of_blocks(*kind) => {
             Rows::Blocks(*kind, Arc::clone(packed))
         }
         Head::F16(matrix) if tied => Rows::Matrix(matrix.clone()),
@@ -353,13 +374,14 @@ impl FloatBytes {
             (_, HeadType::F32) => bytes(FloatType::F32),
             (_, HeadType::I8) => numbers.saturating_add(4 * rows),
             (_, HeadType::Q6K) => blocks(BlockType::Q6K),
+            (_, HeadType::F16Top) => blocks(BlockType::Q6K).saturating_add(4 * rows),
             (_, HeadType::Q4_0) => blocks(BlockType::Q4_0),
         };
         let head_copy = if form == Form::InPlace { 0 } else { of_head };
         // An embedding is read where it lies; one matrix is both where the head is read there too, or is a copy of the same numbers.
         let same = match head {
             HeadType::F16 | HeadType::F16Plain => true,
-            HeadType::Q6K => embedding == FloatType::of_blocks(BlockType::Q6K),
+            HeadType::Q6K | HeadType::F16Top => embedding == FloatType::of_blocks(BlockType::Q6K),
             HeadType::Q4_0 => embedding == FloatType::of_blocks(BlockType::Q4_0),
             HeadType::F32 | HeadType::I8 => false,
         };
@@ -481,12 +503,12 @@ mod tests {
             );
             let mut row = vec![0.0; k];
             for (token, decoded) in decoded.chunks_exact(k).enumerate() {
-                embedding.row(token, &mut row);
+                embedding.row(token, &mut Vec::new(), &mut row);
                 let halves = decoded.iter().map(|x| f16::from_f32(*x).to_f32());
                 assert!(row.iter().copied().eq(halves), "{head}: row {token}");
             }
             let mut digits = Digits::default();
-            for loaded in [&file, &matrix].map(|matrix| Head::load(matrix, head).unwrap()) {
+            for loaded in [&file, &matrix].map(|matrix| Head::load(matrix, head, ops).unwrap()) {
                 assert_eq!(loaded.bytes(), (48 * file.bytes().len() / rows) as u64);
                 loaded.prepare(ops, k, &x, &mut digits);
                 for part in [0..37, 0..16, 16..37, 32..35, 37..37] {

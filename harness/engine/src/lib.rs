@@ -37,6 +37,7 @@ mod sampler;
 mod session;
 pub mod synth;
 mod tokenizer;
+mod top;
 mod weights;
 
 pub use batch::Batch;
@@ -49,6 +50,6 @@ pub use model::Engine;
 pub use name::{ModelName, NameError};
 pub use options::{ActivationType, EngineOptions, HeadType, KvType};
 pub use profile::{Profile, Role, Spent, ZERO_BLOCK, Zeros};
-pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{Sampler, SamplerOptions, largest};
 pub use session::Session;
 pub use tokenizer::{Detokenizer, Tokenizer};

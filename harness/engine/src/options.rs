@@ -71,13 +71,16 @@ impl KvType {
 
 choice! {
     /// Type of the output head.
-    HeadType, "--head", "f16, f16-plain, f32, i8, q6_k or q4_0" {
+    HeadType, "--head", "f16, f16-plain, f16-top, f32, i8, q6_k or q4_0" {
         /// Half floats: exact for F16 files; BF16, F32 and quantized heads are rounded to it. Where they were BF16 numbers, they are held
         /// in twelve bits each, without loss.
         #[default]
         F16 = "f16",
         /// Half floats in sixteen bits: the same numbers.
         F16Plain = "f16-plain",
+        /// `Q6_K` blocks for all tokens, and half floats for those that may be the best, which are read in the file: the best token and its
+        /// logit are those of `f16`, and so is greedy text without a repetition penalty.
+        F16Top = "f16-top",
         /// Floats: exact for every file, twice the bytes.
         F32 = "f32",
         /// Int8 codes with an f32 scale for each row: lossy.

@@ -100,9 +100,7 @@ impl Sampler {
     /// # Errors
     /// When a logit is NaN, or there are none.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32, EngineError> {
-        if logits.is_empty() || logits.iter().any(|logit| logit.is_nan()) {
-            return Err(EngineError::NanLogits);
-        }
+        let best = largest(logits).ok_or(EngineError::NanLogits)?;
         let SamplerOptions {
             temperature,
             top_k,
@@ -110,9 +108,13 @@ impl Sampler {
             repeat_penalty,
             ..
         } = self.options;
+        let penalized = (repeat_penalty - 1.0).abs() > 0.0;
+        if temperature <= 0.0 && !penalized {
+            return Ok(best as u32);
+        }
         self.scratch.clear();
         self.scratch.extend_from_slice(logits);
-        if (repeat_penalty - 1.0).abs() > 0.0 {
+        if penalized {
             let window = &history[history.len().saturating_sub(PENALTY_WINDOW)..];
             for token in window.iter().collect::<BTreeSet<_>>() {
                 if let Some(logit) = self.scratch.get_mut(*token as usize) {
@@ -125,7 +127,9 @@ impl Sampler {
             }
         }
         if temperature <= 0.0 {
-            return Ok(best(&self.scratch));
+            // A logit and a penalty may have overflowed, but to no NaN.
+            let best = largest(&self.scratch).ok_or(EngineError::NanLogits)?;
+            return Ok(best as u32);
         }
 
         let scratch = &mut self.scratch;
@@ -180,15 +184,22 @@ impl Sampler {
     }
 }
 
-/// The token of the largest logit; of equal ones the first.
-fn best(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = token;
+/// The place of the largest of `logits`; of equal ones the first. `None` where one is NaN, or there are none.
+pub fn largest(logits: &[f32]) -> Option<usize> {
+    const LANES: usize = 16;
+    let (mut max, mut ordered) = ([f32::NEG_INFINITY; LANES], [true; LANES]);
+    for chunk in logits.chunks(LANES) {
+        for ((max, ordered), logit) in max.iter_mut().zip(&mut ordered).zip(chunk) {
+            *max = if *logit > *max { *logit } else { *max };
+            *ordered &= !logit.is_nan();
         }
     }
-    best as u32
+    let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    // Of the largest that is equal to another the place is the first.
+    logits
+        .iter()
+        .position(|logit| *logit >= max)
+        .filter(|_| ordered.into_iter().all(|ordered| ordered))
 }
 
 /// A uniform number in 0..1 with 53 bits, by `SplitMix64` (Steele, Lea and Flood 2014).
@@ -218,6 +229,23 @@ mod tests {
         let mut sampler = Sampler::new(SamplerOptions::default()).unwrap();
         assert_eq!(sampler.sample(&[0.0, 2.0, 2.0, -1.0], &[]).unwrap(), 1);
         assert_eq!(sampler.sample(&[f32::NEG_INFINITY, -3.0], &[]).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_largest_has_a_place_in_any_number_of_logits() {
+        for len in 1..70 {
+            for at in 0..len {
+                let mut logits: Vec<f32> = (0..len).map(|i| -1.0 - (i * 7 % 13) as f32).collect();
+                logits[at] = -0.5;
+                logits[(at + 16).min(len - 1)] = -0.5;
+                assert_eq!(largest(&logits), Some(at.min(len - 1)), "{at} of {len}");
+                logits[len / 2] = f32::NAN;
+                assert_eq!(largest(&logits), None);
+            }
+        }
+        assert_eq!(largest(&[]), None);
+        assert_eq!(largest(&[f32::NEG_INFINITY; 20]), Some(0));
+        assert_eq!(largest(&[-0.0, 0.0]), Some(0));
     }
 
     #[test]

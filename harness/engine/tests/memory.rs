@@ -35,6 +35,7 @@ fn the_limit_counts_what_loading_takes_and_nothing_more() {
     let heads = [
         HeadType::F16,
         HeadType::F16Plain,
+        HeadType::F16Top,
         HeadType::F32,
         HeadType::I8,
         HeadType::Q6K,

@@ -9,8 +9,9 @@ use trit_engine::{ActivationType, Engine, EngineOptions, HeadType, KvType, Model
 use trit_kernel::{Cpu, Isa};
 
 const TOKENS: [u32; 12] = [0, 50, 47, 45, 37, 47, 269, 41, 70, 296, 293, 377];
-const HEADS: [HeadType; 5] = [
+const HEADS: [HeadType; 6] = [
     HeadType::F16,
+    HeadType::F16Top,
     HeadType::F32,
     HeadType::I8,
     HeadType::Q6K,
@@ -88,6 +89,57 @@ fn every_type_is_equal_to_the_bit_on_every_instruction_set_and_near_the_default(
 }
 
 #[test]
+fn the_best_tokens_of_f16_top_are_those_of_f16() {
+    let name = ModelName::parse("builtin:shakespeare".as_ref()).unwrap();
+    let checkpoint = name.checkpoint(0, &FileOptions::default()).unwrap();
+    let all = |head| {
+        let options = EngineOptions {
+            head,
+            ..EngineOptions::new(2, Cpu::uncapped())
+        };
+        let engine = Engine::load(&checkpoint, &options).unwrap();
+        let mut session = engine.session(TOKENS.len()).unwrap();
+        let mut all = Vec::new();
+        session
+            .prefill_all(&TOKENS, |_, logits| all.push(logits.to_vec()))
+            .unwrap();
+        // Sequences decoded together: products of several inputs at once.
+        let mut batch = engine.batch(3, 2).unwrap();
+        for (sequence, token) in TOKENS[..3].iter().enumerate() {
+            batch.prefill(sequence, &[*token]).unwrap();
+        }
+        all.extend(batch.decode(&TOKENS[3..6]).unwrap().map(<[f32]>::to_vec));
+        all
+    };
+    let [top, f16, q6_k] = [HeadType::F16Top, HeadType::F16, HeadType::Q6K].map(all);
+    let best = |logits: &[f32]| {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        (
+            logits.iter().position(|x| *x >= largest).unwrap(),
+            largest.to_bits(),
+        )
+    };
+    for ((top, f16), q6_k) in top.iter().zip(&f16).zip(&q6_k) {
+        assert_eq!(best(top), best(f16));
+        let exact = bits(top)
+            .into_iter()
+            .zip(bits(f16))
+            .filter(|(a, b)| a == b)
+            .count();
+        let others = bits(top)
+            .into_iter()
+            .zip(bits(q6_k))
+            .filter(|(a, b)| a == b)
+            .count();
+        // A few are settled, and the others remain as they were.
+        assert!(
+            exact >= 1 && others >= 256 && exact + others >= 512,
+            "{exact} {others}"
+        );
+    }
+}
+
+#[test]
 fn bytes_follow_the_types() {
     let load = |head, kv| {
         let options = EngineOptions {
@@ -108,6 +160,7 @@ fn bytes_follow_the_types() {
         (HeadType::F32, 4 * 512 * 256),
         (HeadType::I8, 512 * 256 + 4 * 512),
         (HeadType::Q6K, 512 * 210),
+        (HeadType::F16Top, 512 * (210 + 4)),
         (HeadType::Q4_0, 512 * 8 * 18),
     ] {
         let engine = load(head, KvType::F16);

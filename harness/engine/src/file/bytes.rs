@@ -113,6 +113,16 @@ impl Bytes {
         (Arc::clone(&self.owner) as _, self.range.clone())
     }
 
+    /// Copies the bytes from `offset` of this range on; a map's pages stay as they are.
+    pub(crate) fn copy(&self, offset: usize, out: &mut [u8]) {
+        let range = self.range.clone();
+        assert!(offset + out.len() <= range.len(), "bytes of a range");
+        match &*self.owner {
+            Held::Map(map) => map.copy(range.start + offset, out),
+            held => out.copy_from_slice(&held.bytes()[range][offset..offset + out.len()]),
+        }
+    }
+
     /// Loads and maps the pages of this range, where they are a map's.
     pub(crate) fn populate(&self) {
         if let Held::Map(map) = &*self.owner {

@@ -3,6 +3,8 @@
 //! Rounding is to the nearest code, ties to even; scales are the ones below and are not searched for, so a file that was quantized with
 //! a search (ggml's) can be a little better.
 
+use std::cmp::Ordering;
+
 use half::f16;
 
 use super::float::FloatType;
@@ -31,19 +33,35 @@ impl FloatType {
     }
 }
 
-/// The value of the largest magnitude, with its sign: it gets the lowest code, which has no positive counterpart.
+/// The value of the largest magnitude, with its sign, the first of several: it gets the lowest code, which has no positive counterpart.
 fn extreme(x: &[f32]) -> f32 {
-    let larger = |a: f32, b: &f32| if b.abs() > a.abs() { *b } else { a };
-    x.iter().fold(0.0, larger)
+    let (mut low, mut high) = ([0.0f32; 4], [0.0f32; 4]);
+    let (lanes, rest) = x.as_chunks::<4>();
+    for x in lanes {
+        for ((low, high), x) in low.iter_mut().zip(&mut high).zip(x) {
+            *low = if x < low { *x } else { *low };
+            *high = if x > high { *x } else { *high };
+        }
+    }
+    let low = low.iter().chain(rest).copied().fold(0.0, f32::min);
+    let high = high.iter().chain(rest).copied().fold(0.0, f32::max);
+    match high.partial_cmp(&-low) {
+        Some(Ordering::Less) => low,
+        Some(Ordering::Greater) => high,
+        // Both signs have it.
+        _ => x.iter().copied().find(|x| x.abs() >= high).unwrap_or(0.0),
+    }
 }
+
+/// Adding it leaves no bits for a fraction, and the sum is rounded to the nearest even: what `round_ties_even` gives, without a call.
+const WHOLE: f32 = 12_582_912.0;
 
 /// The code nearest to `x / d`, from `low` to `-low - 1`; 0 when there is no scale.
 fn code(x: f32, d: f32, low: i8) -> i8 {
-    if d == 0.0 {
-        return 0;
-    }
     let low = f32::from(low);
-    (x / d).round_ties_even().clamp(low, -low - 1.0) as i8
+    let near = if d == 0.0 { 0.0 } else { x / d };
+    // The last bits of the sum are the integer.
+    (near.clamp(low, -low - 1.0) + WHOLE).to_bits() as i8
 }
 
 /// `d = extreme / −8`, rounded to half; 4-bit codes of −8 to 7, stored with 8 added.

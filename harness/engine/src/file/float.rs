@@ -1,5 +1,6 @@
 //! Matrices of floats: embedding and head.
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -82,7 +83,11 @@ impl FloatType {
             Self::F32 => {
                 blocks.for_each(|(o, b)| o[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             }
-            Self::F16 => blocks.for_each(|(o, b)| o[0] = half_at(b, 0)),
+            Self::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
+                // Many at once, by the instructions that there are.
+                Ok(halves) if cfg!(target_endian = "little") => halves.convert_to_f32_slice(out),
+                _ => blocks.for_each(|(o, b)| o[0] = half_at(b, 0)),
+            },
             Self::Bf16 => {
                 blocks.for_each(|(o, b)| o[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32());
             }
@@ -196,6 +201,15 @@ impl FloatMatrix {
             .decode(&self.bytes.get()[row * size..(row + 1) * size], out);
     }
 
+    /// [`Self::row`] for a row by itself: its pages are not mapped when they were not. `scratch` is overwritten.
+    pub(crate) fn lone_row(&self, row: usize, scratch: &mut Vec<u8>, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "row {row}");
+        let size = self.bytes.len() / self.rows;
+        scratch.resize(size, 0);
+        self.bytes.copy(row * size, scratch);
+        self.dtype.decode(scratch, out);
+    }
+
     /// The matrix as it lies in the file, when it is F32 and aligned for it.
     pub fn f32(&self) -> Option<&[f32]> {
         self.view(FloatType::F32)
@@ -289,33 +303,46 @@ impl FloatMatrix {
     }
 
     /// Lays out the matrix in blocks of type `kind`, sixteen rows at a time: as they are in the file, or made. `out` has room for as many
-    /// whole sixteens, and rows are whole blocks. Pages go as in [`Self::convert`].
-    pub(crate) fn pack(&self, kind: BlockType, out: &mut [u8]) {
+    /// whole sixteens, and rows are whole blocks. Pages go as in [`Self::convert`]. Returns what `each` says of the rows, given the numbers of
+    /// one and its blocks.
+    pub(crate) fn pack<V: Send>(
+        &self,
+        kind: BlockType,
+        out: &mut [u8],
+        each: impl Fn(&[f32], &[u8]) -> V + Sync,
+    ) -> Vec<V> {
         const WHOLE: &str = "rows are whole blocks";
         let dtype = FloatType::of_blocks(kind);
         let row_bytes = dtype.row_bytes(self.cols).expect(WHOLE);
         let size = kind.group_bytes(self.cols).expect(WHOLE);
-        self.in_pieces(
+        let values = self.in_pieces(
             out,
             (BlockType::ROWS, size),
             || (vec![0.0; self.cols], vec![0; BlockType::ROWS * row_bytes]),
             |(floats, made), sixteen, out| {
                 let first = sixteen * BlockType::ROWS;
                 let rows = first..self.rows.min(first + BlockType::ROWS);
-                let bytes = if self.dtype == dtype {
-                    &self.bytes()[rows.start * row_bytes..rows.end * row_bytes]
-                } else {
-                    let made = &mut made[..rows.len() * row_bytes];
-                    for (row, made) in rows.zip(made.chunks_exact_mut(row_bytes)) {
-                        self.row(row, floats);
+                let made = &mut made[..rows.len() * row_bytes];
+                let same = self.dtype == dtype;
+                if same {
+                    made.copy_from_slice(
+                        &self.bytes()[rows.start * row_bytes..rows.end * row_bytes],
+                    );
+                }
+                let values = rows.zip(made.chunks_exact_mut(row_bytes));
+                let values = values.map(|(row, made)| {
+                    self.row(row, floats);
+                    if !same {
                         dtype.encode(floats, made).expect("blocks are made");
                     }
-                    made
-                };
-                kind.pack(bytes, self.cols, out);
-                Some(())
+                    each(floats, made)
+                });
+                let values: Vec<V> = values.collect();
+                kind.pack(made, self.cols, out);
+                Some(values)
             },
         );
+        values.into_iter().flatten().flatten().collect()
     }
 
     /// Maps the pages of the matrix, where they are a map's, so that reading it all takes no page faults.

@@ -17,6 +17,7 @@ use super::page_bytes;
 #[derive(Debug)]
 pub struct FileMap {
     map: Mmap,
+    file: File,
 }
 
 impl FileMap {
@@ -28,10 +29,10 @@ impl FileMap {
         Self::of(&File::open(path)?)
     }
 
-    /// Maps a whole open file; the file may be closed afterwards.
+    /// Maps a whole open file; this handle of it may be closed afterwards.
     ///
     /// # Errors
-    /// When it cannot be mapped.
+    /// When it cannot be mapped, or no more files may be open.
     pub fn of(file: &File) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(
@@ -42,12 +43,27 @@ impl FileMap {
         // SAFETY: the map is read-only and nobody in this process writes to model files while they are mapped; what
         // other processes must not do is stated at the type.
         let map = unsafe { Mmap::map(file)? };
-        Ok(Self { map })
+        let file = file.try_clone()?;
+        Ok(Self { map, file })
     }
 
     /// The content of the file. Its first byte is at a page boundary.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Copies the bytes from `offset` on into `out` and maps no page for it, which would be up to 2 MiB of the page cache for one byte.
+    ///
+    /// # Panics
+    /// When the range is not inside the file as it was mapped.
+    pub fn copy(&self, offset: usize, out: &mut [u8]) {
+        let range = self.checked(offset..offset.saturating_add(out.len()));
+        #[cfg(unix)]
+        if std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset as u64).is_ok() {
+            return;
+        }
+        // Whatever a read says, the map is there.
+        out.copy_from_slice(&self.map[range]);
     }
 
     /// Tells the system that the file will be read from front to back, which doubles its read-ahead. A hint: where
@@ -199,6 +215,22 @@ mod tests {
         file.write_all(bytes).unwrap();
         file.flush().unwrap();
         file
+    }
+
+    #[test]
+    fn copies_are_of_the_map_and_end_with_it() {
+        let content: Vec<u8> = (0..70_000).map(|i| (i * 31 % 251) as u8).collect();
+        let file = file(&content);
+        let map = FileMap::open(file.path()).unwrap();
+        for (offset, len) in [(0, 70_000), (4095, 2), (69_999, 1), (70_000, 0), (17, 5000)] {
+            let mut out = vec![0xee; len];
+            map.copy(offset, &mut out);
+            assert_eq!(out, content[offset..offset + len]);
+        }
+        for (offset, len) in [(69_999, 2), (70_001, 0), (usize::MAX, 3)] {
+            let beyond = std::panic::AssertUnwindSafe(|| map.copy(offset, &mut vec![0; len]));
+            assert!(std::panic::catch_unwind(beyond).is_err(), "{offset}");
+        }
     }
 
     #[test]

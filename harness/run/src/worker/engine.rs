@@ -7,7 +7,7 @@ use trit_core::{TimelineRow, prompt_estimate};
 use trit_engine::file::FileOptions;
 use trit_engine::{
     ActivationType, Batch, Engine, EngineError, EngineOptions, ExtraWork, ModelName, PackedCache,
-    Sampler, SamplerOptions,
+    Sampler, SamplerOptions, largest,
 };
 use trit_kernel::Cpu;
 use trit_measure::{Clock, MonotonicClock};
@@ -364,15 +364,9 @@ struct Request {
     loading: Vec<TimelineRow>,
 }
 
-/// The most likely token; the first of equals.
+/// The most likely token; the first of equals, and of all where one is not a number, which the check before the times would have said.
 pub(super) fn greedy(logits: &[f32]) -> u32 {
-    let best = logits
-        .iter()
-        .enumerate()
-        .fold((0, f32::NEG_INFINITY), |best, (at, logit)| {
-            if *logit > best.1 { (at, *logit) } else { best }
-        });
-    best.0 as u32
+    largest(logits).unwrap_or(0) as u32
 }
 
 /// The answer of a request that generated these tokens.
