@@ -187,19 +187,28 @@ impl Sampler {
 /// The place of the largest of `logits`; of equal ones the first. `None` where one is NaN, or there are none.
 pub fn largest(logits: &[f32]) -> Option<usize> {
     const LANES: usize = 16;
-    let (mut max, mut ordered) = ([f32::NEG_INFINITY; LANES], [true; LANES]);
-    for chunk in logits.chunks(LANES) {
-        for ((max, ordered), logit) in max.iter_mut().zip(&mut ordered).zip(chunk) {
+    // A flag is as wide as a logit, so that both take the same lanes.
+    let (mut max, mut unordered) = ([f32::NEG_INFINITY; LANES], [0u32; LANES]);
+    let mut look = |chunk: &[f32]| {
+        for ((max, unordered), logit) in max.iter_mut().zip(&mut unordered).zip(chunk) {
             *max = if *logit > *max { *logit } else { *max };
-            *ordered &= !logit.is_nan();
+            *unordered |= u32::from(logit.is_nan());
         }
+    };
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    for chunk in chunks {
+        look(chunk);
     }
+    look(rest);
     let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    // Of the largest that is equal to another the place is the first.
-    logits
-        .iter()
-        .position(|logit| *logit >= max)
-        .filter(|_| ordered.into_iter().all(|ordered| ordered))
+    if unordered != [0; LANES] {
+        return None;
+    }
+    let reaches = |logit: &f32| *logit >= max;
+    let has = |chunk: &[f32]| chunk.iter().fold(false, |any, logit| any | reaches(logit));
+    let first = LANES * logits.chunks(LANES).position(has)?;
+    let place = logits[first..].iter().position(reaches);
+    place.map(|place| first + place)
 }
 
 /// A uniform number in 0..1 with 53 bits, by `SplitMix64` (Steele, Lea and Flood 2014).
