@@ -1,15 +1,15 @@
-//! Packed weights kept on disk, so that a model that has to be packed anew for its kernel starts as fast as one that does not.
+//! Packed weights kept on disk, so that a model that has to be packed anew for its kernel or its head starts as fast as one that does not.
 //!
-//! A file holds the weights of one model in one layout:
+//! A file holds the ternary weights of one model in one layout, or its head in one type:
 //!
 //! | bytes | what |
 //! | --- | --- |
 //! | 8 | `TRITPACK` |
 //! | 8 | version of this form, little-endian like all numbers here: 1 |
-//! | 32 | key: SHA-256 over size and mtime of each weight file, all that their headers say, the layout and the version of the program |
+//! | 32 | key: SHA-256 over size and mtime of each weight file, all that their headers say, the layout or the head, and the version of the program |
 //! | 8, 8 | bytes of the weights, number of sections |
-//! | 16 a section | where a matrix begins in the weights, and its bytes |
-//! | 4 a section | CRC-32 of the matrix |
+//! | 16 a section | where a section (a matrix, or a piece of one) begins in the weights, and its bytes |
+//! | 4 a section | CRC-32 of the section |
 //! | 4 | CRC-32 of everything before |
 //! | the rest | the weights |
 //!
@@ -24,7 +24,6 @@ use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use trit_kernel::LayoutId;
 
 use crate::file::{self, Checkpoint, FileError, FileOptions, hex};
 
@@ -58,6 +57,20 @@ pub enum CacheUse {
     NotKept(String),
 }
 
+impl CacheUse {
+    /// The one of two that a user has to know rather.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let weight = |cache_use: &Self| match cache_use {
+            Self::Unused => 0,
+            Self::Read => 1,
+            Self::Written => 2,
+            Self::Replaced(_) => 3,
+            Self::NotKept(_) => 4,
+        };
+        std::cmp::max_by_key(other, self, weight)
+    }
+}
+
 /// Why a file gave nothing.
 enum Miss {
     Absent,
@@ -87,18 +100,18 @@ impl PackedCache {
         })
     }
 
-    /// The file for a model in a layout.
-    pub(crate) fn slot(
+    /// The file for what is kept of a model.
+    fn slot(
         &self,
         checkpoint: &Checkpoint,
         options: &FileOptions,
-        layout: LayoutId,
+        what: &str,
         ranges: Vec<Range<usize>>,
         bytes: usize,
     ) -> Slot {
         let program = env!("CARGO_PKG_VERSION");
         let header = (checkpoint.config(), checkpoint.tensors(), options);
-        let said = format!("{VERSION} {program} {layout:?} {:?} {header:?}", self.files);
+        let said = format!("{VERSION} {program} {what} {:?} {header:?}", self.files);
         let key: [u8; 32] = Sha256::digest(said.as_bytes()).into();
         Slot {
             path: self.dir.join(format!("{}.tritpack", &hex(&key)[..32])),
@@ -109,8 +122,31 @@ impl PackedCache {
     }
 }
 
+/// A model, and its cache where there is one.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep<'a>(pub(crate) Option<(&'a PackedCache, &'a Checkpoint, &'a FileOptions)>);
+
+impl Keep<'_> {
+    /// Fills `out` with `what` is kept of the model, or by `pack`, and keeps what was packed. `ranges` are ascending, without overlap, within
+    /// `out`, which has nothing between them.
+    pub(crate) fn fill<E>(
+        self,
+        what: &str,
+        ranges: Vec<Range<usize>>,
+        out: &mut [u8],
+        pack: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<CacheUse, E> {
+        match self.0 {
+            Some((cache, checkpoint, options)) if !out.is_empty() => cache
+                .slot(checkpoint, options, what, ranges, out.len())
+                .fill(out, pack),
+            _ => pack(out).map(|()| CacheUse::Unused),
+        }
+    }
+}
+
 /// One file of the cache, and what it has to hold.
-pub(crate) struct Slot {
+struct Slot {
     path: PathBuf,
     key: [u8; 32],
     /// Ascending, without overlap, within `bytes`.
@@ -120,7 +156,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Fills `out` from the file, or by `pack`, and keeps what was packed.
-    pub(crate) fn fill<E>(
+    fn fill<E>(
         &self,
         out: &mut [u8],
         pack: impl FnOnce(&mut [u8]) -> Result<(), E>,

@@ -8,11 +8,15 @@ use rayon::prelude::*;
 use trit_measure::sys::HugeBuf;
 use trit_ops::{BlockType, Blocks, Digits, Floats, Ops};
 
+use crate::cache::{CacheUse, Keep};
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, FloatMatrix, FloatType};
 use crate::narrow::NarrowMatrix;
 use crate::options::HeadType;
 use crate::top::Top;
+
+/// Bytes of a head in blocks that are one section of a cache: they are read by as many threads as there are.
+const PIECE: usize = 8 << 20;
 
 /// Where the rows of an embedding are read.
 enum Rows {
@@ -95,9 +99,10 @@ impl Head {
     pub(crate) fn load(
         matrix: &FloatMatrix,
         head: HeadType,
+        keep: Keep<'_>,
         ops: &dyn Ops,
-    ) -> Result<Self, EngineError> {
-        Ok(match head {
+    ) -> Result<(Self, CacheUse), EngineError> {
+        let head = match head {
             HeadType::F16 | HeadType::F16Plain if matrix.f16().is_some() => {
                 Self::F16(matrix.clone())
             }
@@ -119,30 +124,55 @@ impl Head {
                 let scales = scales.unwrap_or_else(|| unreachable!("every row has a scale"));
                 Self::I8(codes, scales)
             }
-            HeadType::Q6K | HeadType::F16Top => Self::blocks(matrix, BlockType::Q6K, head)?,
-            HeadType::Q4_0 => Self::blocks(matrix, BlockType::Q4_0, head)?,
-        })
+            HeadType::Q6K | HeadType::F16Top => {
+                return Self::blocks(matrix, BlockType::Q6K, head, keep);
+            }
+            HeadType::Q4_0 => return Self::blocks(matrix, BlockType::Q4_0, head, keep),
+        };
+        Ok((head, CacheUse::Unused))
     }
 
-    fn blocks(matrix: &FloatMatrix, kind: BlockType, head: HeadType) -> Result<Self, EngineError> {
+    fn blocks(
+        matrix: &FloatMatrix,
+        kind: BlockType,
+        head: HeadType,
+        keep: Keep<'_>,
+    ) -> Result<(Self, CacheUse), EngineError> {
         let size = block_bytes(kind, matrix.rows(), matrix.cols()).ok_or_else(|| EngineError::Option {
             option: "--head",
             value: head.name().to_owned(),
-            want: "a type whose blocks (of 256 in q6_k, of 32 in q4_0) divide the hidden size of this model; hint: f16, f32 and i8 always fit",
+            want: "a type whose blocks (of 256 in q6_k and f16-top, of 32 in q4_0) divide the hidden size of this model; hint: f16, f32 and i8 always fit",
         })?;
-        let mut packed = HugeBuf::zeroed(size).map_err(|source| EngineError::Allocation {
+        // Behind the blocks, bounds.
+        let bounds = match head {
+            HeadType::F16Top => Top::bytes(matrix.rows()),
+            _ => 0,
+        };
+        let bytes = size.saturating_add(bounds);
+        let mut packed = HugeBuf::zeroed(bytes).map_err(|source| EngineError::Allocation {
             what: "the head",
-            want_bytes: size as u64,
+            want_bytes: bytes as u64,
             source,
         })?;
-        let bytes = packed.bytes_mut();
-        let top = if head == HeadType::F16Top {
-            Some(Top::pack(matrix, kind, bytes))
-        } else {
-            matrix.pack(kind, bytes, |_, _| ());
-            None
+        // Blocks that the file has are only laid out anew.
+        let made = bounds > 0 || matrix.dtype() != FloatType::of_blocks(kind);
+        let keep = if made { keep } else { Keep(None) };
+        let pieces = (0..bytes)
+            .step_by(PIECE)
+            .map(|at| at..bytes.min(at + PIECE));
+        let pack = |out: &mut [u8]| {
+            let (blocks, bounds) = out.split_at_mut(size);
+            if bounds.is_empty() {
+                matrix.pack(kind, blocks, |_, _| ());
+            } else {
+                Top::pack(matrix, kind, blocks, bounds);
+            }
+            Ok::<_, EngineError>(())
         };
-        Ok(Self::Blocks(kind, Arc::new(packed), top))
+        let cache_use = keep.fill(head.name(), pieces.collect(), packed.bytes_mut(), pack)?;
+        let packed = Arc::new(packed);
+        let top = (bounds > 0).then(|| Top::new(matrix, Arc::clone(&packed), size));
+        Ok((Self::Blocks(kind, packed, top), cache_use))
     }
 
     /// Makes what [`Self::dot`] wants of its inputs beside them.
@@ -225,9 +255,7 @@ impl Head {
             Self::Narrow(matrix) => matrix.bytes(),
             Self::Decoded(floats) => size_of_val(floats.as_slice()) as u64,
             Self::I8(codes, scales) => (codes.len() + size_of_val(scales.as_slice())) as u64,
-            Self::Blocks(_, packed, top) => {
-                packed.len() as u64 + top.as_ref().map_or(0, Top::bytes)
-            }
+            Self::Blocks(_, packed, _) => packed.len() as u64,
         }
     }
 }
@@ -289,23 +317,30 @@ impl Form {
     }
 }
 
-/// The embedding, the head (`untied` where a file has one of its own), and whether they are one matrix in memory.
+/// How a head is to be held.
+#[derive(Clone, Copy)]
+pub(crate) struct Held<'a> {
+    pub(crate) head: HeadType,
+    pub(crate) form: Form,
+    pub(crate) keep: Keep<'a>,
+}
+
+/// The embedding, the head (`untied` where a file has one of its own), whether they are one matrix in memory, and what became of the cache.
 pub(crate) fn load(
     embedding: FloatMatrix,
     untied: Option<&FloatMatrix>,
-    head: HeadType,
-    form: Form,
+    Held { head, form, keep }: Held<'_>,
     ops: &dyn Ops,
-) -> Result<(Embedding, Head, bool), EngineError> {
+) -> Result<(Embedding, Head, bool, CacheUse), EngineError> {
     let (tied, hidden) = (untied.is_none(), embedding.cols());
     let source = untied.unwrap_or(&embedding);
     let narrow = match form {
         Form::Narrow => NarrowMatrix::of(source, ops)?,
         Form::InPlace | Form::Copied => None,
     };
-    let head = match narrow {
-        Some(narrow) => Head::Narrow(Arc::new(narrow)),
-        None => Head::load(source, head, ops)?,
+    let (head, cache_use) = match narrow {
+        Some(narrow) => (Head::Narrow(Arc::new(narrow)), CacheUse::Unused),
+        None => Head::load(source, head, keep, ops)?,
     };
     // What was copied is not read any more, but for the rows of tokens.
     if form != Form::InPlace {
@@ -328,7 +363,7 @@ pub(crate) fn load(
         halves,
         hidden,
     };
-    Ok((embedding, head, shared))
+    Ok((embedding, head, shared, cache_use))
 }
 
 /// Bytes of embedding and head, known before either is loaded.
@@ -374,7 +409,7 @@ impl FloatBytes {
             (_, HeadType::F32) => bytes(FloatType::F32),
             (_, HeadType::I8) => numbers.saturating_add(4 * rows),
             (_, HeadType::Q6K) => blocks(BlockType::Q6K),
-            (_, HeadType::F16Top) => blocks(BlockType::Q6K).saturating_add(4 * rows),
+            (_, HeadType::F16Top) => blocks(BlockType::Q6K).saturating_add(Top::bytes(rows)),
             (_, HeadType::Q4_0) => blocks(BlockType::Q4_0),
         };
         let head_copy = if form == Form::InPlace { 0 } else { of_head };
@@ -496,7 +531,12 @@ mod tests {
             for (row, out) in decoded.chunks_exact_mut(k).enumerate() {
                 file.row(row, out);
             }
-            let (embedding, ..) = load(file.clone(), None, head, Copied, ops).unwrap();
+            let held = Held {
+                head,
+                form: Copied,
+                keep: Keep(None),
+            };
+            let (embedding, ..) = load(file.clone(), None, held, ops).unwrap();
             assert!(
                 matches!(embedding.rows, Rows::Blocks(..)),
                 "{head}: one copy"
@@ -508,7 +548,9 @@ mod tests {
                 assert!(row.iter().copied().eq(halves), "{head}: row {token}");
             }
             let mut digits = Digits::default();
-            for loaded in [&file, &matrix].map(|matrix| Head::load(matrix, head, ops).unwrap()) {
+            for loaded in
+                [&file, &matrix].map(|matrix| Head::load(matrix, head, Keep(None), ops).unwrap().0)
+            {
                 assert_eq!(loaded.bytes(), (48 * file.bytes().len() / rows) as u64);
                 loaded.prepare(ops, k, &x, &mut digits);
                 for part in [0..37, 0..16, 16..37, 32..35, 37..37] {

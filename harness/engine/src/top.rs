@@ -1,7 +1,10 @@
 //! A head whose best tokens are exact: all rows in blocks, and those that may be the best again in halves.
 
+use std::sync::Arc;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use trit_measure::sys::HugeBuf;
 use trit_ops::{BlockType, Floats, Ops};
 
 use crate::file::{FloatMatrix, FloatType};
@@ -9,6 +12,9 @@ use crate::sampler::largest;
 
 /// Products that are compared at once.
 const LANES: usize = 16;
+
+/// Bytes of a bound.
+const SIZE: usize = size_of::<f32>();
 
 /// Room for one row.
 #[derive(Default)]
@@ -27,7 +33,9 @@ pub(crate) struct Row {
 /// Stability of Numerical Algorithms, section 3.1); those of blocks round less often than once in sixteen products.
 pub(crate) struct Top {
     exact: FloatMatrix,
-    bounds: Vec<f32>,
+    /// Blocks, and from `bounds` on a bound for each row, little-endian.
+    packed: Arc<HugeBuf>,
+    bounds: usize,
 }
 
 /// The bound of a row of the numbers `floats` of which `blocks` are the blocks.
@@ -56,13 +64,31 @@ fn bound(floats: &[f32], kind: BlockType, blocks: &[u8]) -> f32 {
 }
 
 impl Top {
-    /// Packs `exact` in blocks of type `kind`, and keeps what their products are settled with.
-    pub(crate) fn pack(exact: &FloatMatrix, kind: BlockType, packed: &mut [u8]) -> Self {
-        let bounds = exact.pack(kind, packed, |floats, blocks| bound(floats, kind, blocks));
+    /// Lays out `exact` in `blocks` of type `kind`, and writes their `bounds`.
+    pub(crate) fn pack(exact: &FloatMatrix, kind: BlockType, blocks: &mut [u8], bounds: &mut [u8]) {
+        let (bounds, _) = bounds.as_chunks_mut::<SIZE>();
+        let made = exact.pack(kind, blocks, |floats, blocks| bound(floats, kind, blocks));
+        for (to, bound) in bounds.iter_mut().zip(made) {
+            *to = bound.to_le_bytes();
+        }
+    }
+
+    /// Of blocks that were made of `exact`, with their bounds behind them from `bounds` on.
+    pub(crate) fn new(exact: &FloatMatrix, packed: Arc<HugeBuf>, bounds: usize) -> Self {
         Self {
             exact: exact.clone(),
+            packed,
             bounds,
         }
+    }
+
+    /// Bytes of the bounds of `rows` rows.
+    pub(crate) const fn bytes(rows: usize) -> usize {
+        rows.saturating_mul(SIZE)
+    }
+
+    fn bounds(&self) -> &[[u8; SIZE]] {
+        self.packed.bytes()[self.bounds..].as_chunks().0
     }
 
     /// Replaces the products `out` of all rows with the input `x` by those of halves, wherever one may be the largest. What remains is below
@@ -87,8 +113,8 @@ impl Top {
         let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         // Steps of digits have a floor, and so has what they are compared with.
         let norm = (squares.sqrt().max(1e-30) as f32).next_up();
-        let below = |out: f32, bound: f32| out + bound * norm < best;
-        let chunks = out.chunks_mut(LANES).zip(self.bounds.chunks(LANES));
+        let below = |out: f32, bound: [u8; SIZE]| out + f32::from_le_bytes(bound) * norm < best;
+        let chunks = out.chunks_mut(LANES).zip(self.bounds().chunks(LANES));
         for (chunk, (out, bounds)) in chunks.enumerate() {
             let each = out.iter().zip(bounds);
             // Without a branch a lane: nearly all chunks have nothing.
@@ -102,21 +128,14 @@ impl Top {
             }
         }
     }
-
-    /// Bytes of the bounds.
-    pub(crate) fn bytes(&self) -> u64 {
-        size_of_val(self.bounds.as_slice()) as u64
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use trit_measure::sys::HugeBuf;
     use trit_ops::{Blocks, Digits};
 
     use super::*;
+    use crate::cache::Keep;
     use crate::file::Bytes;
     use crate::head::Head;
     use crate::options::HeadType;
@@ -134,7 +153,7 @@ mod tests {
         let matrix = FloatMatrix::new(rows, K, FloatType::F32, Bytes::from_vec(bytes)).unwrap();
         let ops = trit_ops::best(trit_kernel::Cpu::uncapped());
         let of = |head| {
-            let head = Head::load(&matrix, head, ops).unwrap();
+            let head = Head::load(&matrix, head, Keep(None), ops).unwrap().0;
             let (mut digits, mut out) = (Digits::default(), vec![f32::NAN; rows]);
             head.prepare(ops, K, x, &mut digits);
             head.dot(ops, 0..rows, K, x, &digits, &mut out);
@@ -213,7 +232,9 @@ mod tests {
         let matrix = FloatMatrix::new(rows, K, FloatType::F32, Bytes::from_vec(bytes)).unwrap();
         let ops = trit_ops::best(trit_kernel::Cpu::uncapped());
         let Head::Blocks(kind, packed, Some(top)) =
-            Head::load(&matrix, HeadType::F16Top, ops).unwrap()
+            Head::load(&matrix, HeadType::F16Top, Keep(None), ops)
+                .unwrap()
+                .0
         else {
             panic!("a head of blocks");
         };
@@ -229,7 +250,7 @@ mod tests {
             let [raw, _, exact] = products(of_row, &x);
             let norm = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             let off = f64::from((raw[0] - exact[0]).abs());
-            let bound = f64::from(top.bounds[row]) * norm;
+            let bound = f64::from(f32::from_le_bytes(top.bounds()[row])) * norm;
             assert!(off <= bound && off > 0.7 * bound, "{off} {bound}");
         }
     }

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use trit_kernel::{ByteOwner, Codes, LayoutId, Packed, Scales, Storage};
 use trit_measure::sys::HugeBuf;
 
-use crate::cache::CacheUse;
+use crate::cache::{CacheUse, Keep};
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Linear, LinearScale, LinearSource, Norm};
-use crate::head::{self, Embedding, FloatBytes, Form, Head};
+use crate::head::{self, Embedding, FloatBytes, Form, Head, Held};
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions};
 use crate::profile::Role;
@@ -121,6 +121,8 @@ impl Weights {
             }
         }
         let ops = trit_ops::best(options.cpu);
+        let cache = options.cache.as_ref();
+        let keep = Keep(cache.map(|cache| (cache, checkpoint, &options.file)));
         let form = Form::of(checkpoint, head, ops)?;
         let floats = FloatBytes::of_model(checkpoint, head, form)?;
         let mut copies = floats.copied;
@@ -137,7 +139,7 @@ impl Weights {
         let untied = checkpoint.head()?;
         // What is read where it lies is mapped meanwhile: the first token would wait for a page fault at every few pages.
         let (filled, ()) = rayon::join(
-            || fill_arena(checkpoint, layout, options, &sources, arena_bytes),
+            || fill_arena(checkpoint, layout, keep, &sources, arena_bytes),
             || {
                 if form == Form::InPlace {
                     untied.as_ref().unwrap_or(&embedding).populate();
@@ -149,7 +151,7 @@ impl Weights {
                 }
             },
         );
-        let (arena, cache_use) = filled?;
+        let (arena, linears_use) = filled?;
 
         let mut projections = sources.iter().map(|placed| {
             let (source, owner, range) = match placed {
@@ -205,7 +207,9 @@ impl Weights {
             }
         }
 
-        let (embedding, head, shared) = head::load(embedding, untied.as_ref(), head, form, ops)?;
+        let held = Held { head, form, keep };
+        let (embedding, head, shared, head_use) =
+            head::load(embedding, untied.as_ref(), held, ops)?;
         let norms = layers
             .iter()
             .flat_map(|layer: &Layer| {
@@ -230,7 +234,7 @@ impl Weights {
             final_norm,
             ledger,
             mapped_linear_bytes,
-            cache_use,
+            cache_use: linears_use.or(head_use),
         })
     }
 }
@@ -264,7 +268,7 @@ fn matrix_bytes(source: &LinearSource, layout: LayoutId) -> Result<usize, Engine
 fn fill_arena(
     checkpoint: &Checkpoint,
     layout: LayoutId,
-    options: &EngineOptions,
+    keep: Keep<'_>,
     sources: &[Placed],
     bytes: usize,
 ) -> Result<(Arc<Arena>, CacheUse), EngineError> {
@@ -286,17 +290,8 @@ fn fill_arena(
             Ok(())
         })
     };
-    let cache_use = match &options.cache {
-        Some(cache) if bytes > 0 => {
-            let ranges = packed().map(|(_, range)| range.clone()).collect();
-            let slot = cache.slot(checkpoint, &options.file, layout, ranges, bytes);
-            slot.fill(buf.bytes_mut(), pack_all)?
-        }
-        _ => {
-            pack_all(buf.bytes_mut())?;
-            CacheUse::Unused
-        }
-    };
+    let ranges = packed().map(|(_, range)| range.clone()).collect();
+    let cache_use = keep.fill(&format!("{layout:?}"), ranges, buf.bytes_mut(), pack_all)?;
     Ok((Arc::new(Arena(buf)), cache_use))
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use trit_engine::{CacheUse, Engine, EngineOptions, PackedCache};
+use trit_engine::{CacheUse, Engine, EngineOptions, HeadType, PackedCache};
 use trit_kernel::{Cpu, LayoutId};
 
 const TOKENS: [u32; 5] = [1, 40, 300, 7, 11];
@@ -19,8 +19,18 @@ fn model(dir: &Path) -> PathBuf {
 
 /// The logits behind a prompt, and what became of the cache.
 fn load(model: &Path, kernel: &str, cache: Option<&Path>) -> (Vec<f32>, CacheUse, LayoutId) {
+    load_head(model, kernel, HeadType::F16, cache)
+}
+
+fn load_head(
+    model: &Path,
+    kernel: &str,
+    head: HeadType,
+    cache: Option<&Path>,
+) -> (Vec<f32>, CacheUse, LayoutId) {
     let mut options = EngineOptions::new(1, Cpu::from_env().unwrap());
     options.kernel = Some(kernel.to_owned());
+    options.head = head;
     options.cache = cache.map(|dir| PackedCache::new(dir, model).unwrap());
     let engine = Engine::open(model, &options).unwrap();
     let mut session = engine.session(8).unwrap();
@@ -92,4 +102,39 @@ fn another_file_is_packed_anew() {
         .set_modified(later)
         .unwrap();
     assert_eq!(load(&copy, kernel, Some(&cache)).1, CacheUse::Read);
+}
+
+#[test]
+fn heads_in_blocks_are_kept_beside_the_linears() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, cache) = (model(dir.path()), dir.path().join("cache"));
+    // It reads the file as it is: what is kept is the head.
+    let kernel = "w2a8-naive-scalar";
+    let heads = [HeadType::Q6K, HeadType::Q4_0, HeadType::F16Top];
+    for head in heads {
+        let (plain, used, _) = load_head(&model, kernel, head, None);
+        assert_eq!(used, CacheUse::Unused, "{head}");
+        let (first, used, _) = load_head(&model, kernel, head, Some(&cache));
+        assert_eq!(used, CacheUse::Written, "{head}");
+        let (second, used, _) = load_head(&model, kernel, head, Some(&cache));
+        assert_eq!(used, CacheUse::Read, "{head}");
+        assert!(plain == first && plain == second, "{head}");
+    }
+    assert_eq!(load(&model, kernel, Some(&cache)).1, CacheUse::Unused);
+    let kept: Vec<PathBuf> = fs::read_dir(&cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(kept.len(), heads.len());
+    for path in kept {
+        // In a head with bounds it is one of them.
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    for head in heads {
+        let (again, used, _) = load_head(&model, kernel, head, Some(&cache));
+        assert!(matches!(used, CacheUse::Replaced(_)), "{head}: {used:?}");
+        assert!(again == load_head(&model, kernel, head, None).0, "{head}");
+    }
 }
