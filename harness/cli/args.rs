@@ -96,7 +96,8 @@ pub(crate) struct ComputeArgs {
 /// `--head` and `--kv`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PrecisionArgs {
-    /// Type of the output head; `i8`, `q6_k` and `q4_0` are lossy, and `tritbench eval` says what they cost [default: f16]
+    /// Type of the output head: `f16`, `f16-plain` or `f32`; `f16-top`, whose greedy text is that of `f16` at the price of `q6_k`; or `i8`,
+    /// `q6_k` and `q4_0`, which are lossy, and `tritbench eval` says what they cost [default: f16]
     #[arg(long, value_name = "TYPE", value_parser = Generate::HEADS)]
     pub(crate) head: Option<String>,
 
