@@ -67,7 +67,11 @@ impl Top {
     /// Lays out `exact` in `blocks` of type `kind`, and writes their `bounds`.
     pub(crate) fn pack(exact: &FloatMatrix, kind: BlockType, blocks: &mut [u8], bounds: &mut [u8]) {
         let (bounds, _) = bounds.as_chunks_mut::<SIZE>();
-        let made = exact.pack(kind, blocks, |floats, blocks| bound(floats, kind, blocks));
+        let made = exact.pack(kind, blocks, |row, blocks| {
+            let mut floats = vec![0.0; exact.cols()];
+            exact.row(row, &mut floats);
+            bound(&floats, kind, blocks)
+        });
         for (to, bound) in bounds.iter_mut().zip(made) {
             *to = bound.to_le_bytes();
         }

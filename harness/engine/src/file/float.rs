@@ -303,13 +303,13 @@ impl FloatMatrix {
     }
 
     /// Lays out the matrix in blocks of type `kind`, sixteen rows at a time: as they are in the file, or made. `out` has room for as many
-    /// whole sixteens, and rows are whole blocks. Pages go as in [`Self::convert`]. Returns what `each` says of the rows, given the numbers of
+    /// whole sixteens, and rows are whole blocks. Pages go as in [`Self::convert`]. Returns what `each` says of the rows, given the number of
     /// one and its blocks.
     pub(crate) fn pack<V: Send>(
         &self,
         kind: BlockType,
         out: &mut [u8],
-        each: impl Fn(&[f32], &[u8]) -> V + Sync,
+        each: impl Fn(usize, &[u8]) -> V + Sync,
     ) -> Vec<V> {
         const WHOLE: &str = "rows are whole blocks";
         let dtype = FloatType::of_blocks(kind);
@@ -331,11 +331,11 @@ impl FloatMatrix {
                 }
                 let values = rows.zip(made.chunks_exact_mut(row_bytes));
                 let values = values.map(|(row, made)| {
-                    self.row(row, floats);
                     if !same {
+                        self.row(row, floats);
                         dtype.encode(floats, made).expect("blocks are made");
                     }
-                    each(floats, made)
+                    each(row, made)
                 });
                 let values: Vec<V> = values.collect();
                 kind.pack(made, self.cols, out);
