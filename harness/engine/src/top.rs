@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use trit_measure::sys::HugeBuf;
-use trit_ops::{BlockType, Floats, Ops};
+use trit_ops::{BlockType, Digits, Floats, Ops};
 
 use crate::file::{FloatMatrix, FloatType};
 use crate::sampler::largest;
@@ -28,8 +28,8 @@ pub(crate) struct Row {
 /// halves, as both are computed.
 ///
 /// With `w` the halves, `b` the numbers of the blocks and `x'` what the digits of `x` stand for, `|b·x' - w·x|` is at most
-/// `|b - w| |x| + |b| |x - x'|` (Cauchy and Schwarz). Digits are off by half a step, `max|x| / 32512`, at most, and so all of them by
-/// `√n |x| / 32512`. Sums of `n` products in f32, in whatever order, are off by `n · 2^-24 · |w| |x|` at most (Higham, Accuracy and
+/// `|b - w| |x| + |b| |x - x'|` (Cauchy and Schwarz). Digits are off by half a step, `max|x| / 2 LARGEST`, at most, and so all of
+/// them by `√n |x| / 2 LARGEST`. Sums of `n` products in f32, in whatever order, are off by `n · 2^-24 · |w| |x|` at most (Higham, Accuracy and
 /// Stability of Numerical Algorithms, section 3.1); those of blocks round less often than once in sixteen products.
 pub(crate) struct Top {
     exact: FloatMatrix,
@@ -42,7 +42,8 @@ pub(crate) struct Top {
 fn bound(floats: &[f32], kind: BlockType, blocks: &[u8]) -> f32 {
     let n = floats.len() as f64;
     // Beside what is said above: 8 roundings of steps, scales and bounds themselves.
-    let rounding = n.sqrt() / 32512.0 + (n + n / 8.0 + 16.0) * f64::from(f32::EPSILON) / 2.0;
+    let rounding = n.sqrt() / f64::from(2.0 * Digits::LARGEST)
+        + (n + n / 8.0 + 16.0) * f64::from(f32::EPSILON) / 2.0;
     let (mut made, mut exact) = (vec![0.0; floats.len()], floats.to_vec());
     FloatType::of_blocks(kind).decode(blocks, &mut made);
     let mut halves = vec![f16::ZERO; floats.len()];
@@ -116,7 +117,7 @@ impl Top {
         let best = largest(out).map_or(f32::NAN, &mut exact);
         let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         // Steps of digits have a floor, and so has what they are compared with.
-        let norm = (squares.sqrt().max(1e-30) as f32).next_up();
+        let norm = (squares.sqrt().max(f64::from(Digits::FLOOR)) as f32).next_up();
         let below = |out: f32, bound: [u8; SIZE]| out + f32::from_le_bytes(bound) * norm < best;
         let chunks = out.chunks_mut(LANES).zip(self.bounds().chunks(LANES));
         for (chunk, (out, bounds)) in chunks.enumerate() {
@@ -136,7 +137,7 @@ impl Top {
 
 #[cfg(test)]
 mod tests {
-    use trit_ops::{Blocks, Digits};
+    use trit_ops::Blocks;
 
     use super::*;
     use crate::cache::Keep;

@@ -168,6 +168,12 @@ pub struct Digits {
 }
 
 impl Digits {
+    /// The largest input is so many steps (127 of the high digit); no input is off by more than half of one.
+    pub const LARGEST: f32 = 16_256.0;
+
+    /// What the largest input is taken to be at least: below this the inverse of a step would not be finite.
+    pub const FLOOR: f32 = 1e-30;
+
     /// Bytes of an input of `k` numbers.
     pub const fn bytes(k: usize) -> usize {
         k.div_ceil(LANES) * size_of::<Columns>() + size_of::<f32>()
@@ -183,12 +189,6 @@ impl Digits {
         self.steps.is_empty()
     }
 }
-
-/// The largest `a`: 127 of the high digit.
-const LARGEST: f32 = 16_256.0;
-
-/// Below this no step is taken: its inverse would not be finite.
-const FLOOR: f32 = 1e-30;
 
 #[inline(always)]
 pub(crate) fn digits<S: Simd>(s: S, kind: BlockType, k: usize, xs: &[f32], to: &mut Digits) {
@@ -214,9 +214,9 @@ pub(crate) fn digits<S: Simd>(s: S, kind: BlockType, k: usize, xs: &[f32], to: &
         }
         let mut lanes = [0.0; LANES];
         s.store(max, &mut lanes);
-        let max = lanes.into_iter().fold(FLOOR, f32::max);
-        *step = max / LARGEST + s.reduce(nan);
-        let by = s.splat(LARGEST / max);
+        let max = lanes.into_iter().fold(Digits::FLOOR, f32::max);
+        *step = max / Digits::LARGEST + s.reduce(nan);
+        let by = s.splat(Digits::LARGEST / max);
         for (x, to) in x.iter().zip(to) {
             let a = s.mul(s.load(x), by);
             s.store_i8(s.mul(a, s.splat(1.0 / 128.0)), &mut to.high);
