@@ -11,8 +11,8 @@ use trit_kernel::{
 pub(crate) const LANES: usize = 16;
 /// Row groups that GEMV walks at once: sixteen accumulators, and four streams for the prefetchers.
 const STREAMS: usize = 4;
-/// Tokens of a full GEMM tile. Two groups share a broadcast, so a block of two bits costs 14 instructions of unpacking for 64
-/// products. Tiles of 10 and 12 tokens fit the registers too, but ran at 70 % and 48 % of this speed on Zen 5 (tiles of 6: 97 %).
+/// Tokens of the largest GEMM tile, which has two groups: a block of two bits costs 14 instructions of unpacking for 64 products.
+/// Tiles of 10 and 12 tokens fit the registers too, but ran at 70 % and 48 % of this speed on Zen 5 (tiles of 6: 97 %).
 pub(crate) const TILE_TOKENS: usize = 8;
 /// How far ahead GEMV asks for weights, in bytes of one stream.
 pub(crate) const AHEAD: usize = 2048;
@@ -22,10 +22,15 @@ pub(crate) trait Body: Send + Sync + 'static {
     /// The constant facts; the first layout is the one that is read.
     const INFO: &'static KernelInfo;
 
+    /// Row groups of a tile where tokens are many, 2 or 4. A tile has sixteen accumulators: with four groups it unpacks twice as
+    /// often as with two, and loads half as many activations.
+    const TILE_GROUPS: usize;
+
     /// Stores the sums of the call's only token for the row groups `group + s · stride`, `s < S`.
     fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize);
 
-    /// Stores the sums of `tokens` tokens from `token`, 1 to [`TILE_TOKENS`], for `G` row groups from `group`.
+    /// Stores the sums of `tokens` tokens from `token` for `G` row groups from `group`: 1 to [`TILE_TOKENS`] tokens, with four
+    /// groups up to half as many.
     fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize);
 }
 
@@ -83,9 +88,11 @@ impl<B: Body> Kernel for Rows16<B> {
             });
         } else {
             tiles(
+                B::TILE_GROUPS,
                 groups,
                 &tokens,
                 |group, groups, token, tokens| match groups {
+                    4 => self.0.tile::<4>(&mut call, group, token, tokens),
                     2 => self.0.tile::<2>(&mut call, group, token, tokens),
                     _ => self.0.tile::<1>(&mut call, group, token, tokens),
                 },
@@ -173,29 +180,36 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Visits the tiles of a GEMM: pairs of row groups outside, so that their weights stay in L1 while the tokens pass by.
-/// `visit(group, groups, token, tokens)` gets one or two groups and 1 to [`TILE_TOKENS`] tokens.
+/// Visits the tiles of a GEMM: row groups outside, so that their weights stay in L1 while the tokens pass by, `wide` of them at a
+/// time where the tokens do not fit one tile. `visit(group, groups, token, tokens)` gets `wide`, two or one groups.
 fn tiles(
+    wide: usize,
     groups: Range<usize>,
     tokens: &Range<usize>,
     mut visit: impl FnMut(usize, usize, usize, usize),
 ) {
-    for group in groups.clone().step_by(2) {
-        let pair = (groups.end - group).min(2);
+    let wide = if tokens.len() > TILE_TOKENS { wide } else { 2 };
+    let mut group = groups.start;
+    while group < groups.end {
+        let left = groups.end - group;
+        let count = [wide, 2, 1].into_iter().find(|count| *count <= left);
+        let count = count.expect("one group is left");
+        let most = (2 * TILE_TOKENS / count).min(TILE_TOKENS);
         let mut token = tokens.start;
         while token < tokens.end {
             let left = tokens.end - token;
             // A last sliver of a token or two would waste the unpacking, so the last two tiles share evenly.
-            let tile = if left <= TILE_TOKENS {
+            let tile = if left <= most {
                 left
-            } else if left < 2 * TILE_TOKENS {
+            } else if left < 2 * most {
                 left.div_ceil(2)
             } else {
-                TILE_TOKENS
+                most
             };
-            visit(group, pair, token, tile);
+            visit(group, count, token, tile);
             token += tile;
         }
+        group += count;
     }
 }
 

@@ -55,6 +55,7 @@ pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
 
 impl Body for Vbmi {
     const INFO: &'static KernelInfo = &crate::VBMI;
+    const TILE_GROUPS: usize = 2;
 
     fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize) {
         // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.

@@ -27,6 +27,7 @@ pub(crate) fn open(cpu: Cpu) -> Result<Box<dyn Kernel>, Unavailable> {
 
 impl Body for Vnni {
     const INFO: &'static KernelInfo = &crate::VNNI;
+    const TILE_GROUPS: usize = 4;
 
     fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize) {
         // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
