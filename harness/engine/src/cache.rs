@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 8 | `TRITPACK` |
-//! | 8 | version of this form, little-endian like all numbers here: 1 |
+//! | 8 | version of this form, little-endian like all numbers here: 2 |
 //! | 32 | key: SHA-256 over size and mtime of each weight file, all that their headers say, the layout or the head, and the version of the program |
 //! | 8, 8 | bytes of the weights, number of sections |
 //! | 16 a section | where a section (a matrix, or a piece of one) begins in the weights, and its bytes |
@@ -31,7 +31,7 @@ use crate::file::{self, Checkpoint, FileError, FileOptions, hex};
 const PIECE: usize = 256 * 1024;
 
 const MAGIC: &[u8; 8] = b"TRITPACK";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Where packed weights of one model are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,9 +25,9 @@ pub enum LayoutId {
     /// columns: one `vpdpbusd` operand, and one row of an AMX tile's second operand. K is padded to a multiple of 64.
     R16,
     /// Five weights a byte, sixteen rows interleaved as in [`LayoutId::R16`]: byte `4·i + j` of block `b` holds, for row
-    /// `16g + i`, the codes `u0..u4` of the columns `20b + j`, `+4`, `+8`, `+12`, `+16` as
-    /// `84·u4 + 27·u3 + 9·u2 + 3·u1 + u0`. The factor 84 instead of 81 puts the three ranges of `u4` on multiples of four, so
-    /// that the byte's upper six bits alone decide `u4`. K is padded to a multiple of 20.
+    /// `16g + i`, the weights `w0..w4` of the columns `20b + j`, `+4`, `+8`, `+12`, `+16`. With `v = 27·w3 + 9·w2 + 3·w1 + w0` it is
+    /// `21·(w4 + 1) + |v| / 2` in the lower six bits, `|v| % 2` in bit 6, and whether `v` is negative in bit 7: the lower six bits
+    /// alone decide `w4`, and the lower seven the others but for their sign. K is padded to a multiple of 20.
     T5R16,
     /// Pairs for look-ups of four bits, 64 rows interleaved: the group of rows `64g..64g+64` is contiguous, in 256-byte blocks
     /// of 16 columns; byte `64·i + r` of block `b` holds, for row `64g + r`, the index `3·u0 + u1` of the columns
@@ -206,11 +206,12 @@ impl LayoutId {
                 Self::T5R16 => {
                     let (block, digit, j) = (column / 20, column % 20 / 4, column % 4);
                     let byte = group[block * 64 + lane * 4 + j];
-                    if digit == 4 {
-                        byte / 84
-                    } else {
-                        byte % 84 / T5_FACTORS[digit] % 3
-                    }
+                    let (size, fifth) = t5_parts(byte);
+                    // Around 40 = 27 + 9 + 3 + 1 the digits of both signs are codes.
+                    let four = if byte < 0x80 { 40 + size } else { 40 - size };
+                    T5_FACTORS
+                        .get(digit)
+                        .map_or(fifth, |factor| four / factor % 3)
                 }
                 Self::L2R64 => lookup::pair_code(group, lane, column),
                 Self::L3R64 => lookup::triplet_code(group, lane, column),
@@ -226,7 +227,10 @@ impl LayoutId {
         match self {
             // Both two-bit layouts: code 3 has both bits set.
             Self::I2S | Self::R16 => first_nonzero(bytes, |byte| byte & (byte >> 1) & 0x55),
-            Self::T5R16 => first_nonzero(bytes, |byte| u8::from(byte >= 252 || byte % 84 >= 81)),
+            Self::T5R16 => first_nonzero(bytes, |byte| {
+                let (size, fifth) = t5_parts(byte);
+                u8::from(size > 40 || fifth > 2 || byte >= 0x80 && size == 0)
+            }),
             Self::L2R64 => first_nonzero(bytes, lookup::bad_pairs),
             Self::L3R64 => {
                 bytes
@@ -244,8 +248,14 @@ impl LayoutId {
     }
 }
 
-/// The value of each digit of a [`LayoutId::T5R16`] byte.
-const T5_FACTORS: [u8; 5] = [1, 3, 9, 27, 84];
+/// What the first four weights of a [`LayoutId::T5R16`] byte count.
+const T5_FACTORS: [u8; 4] = [1, 3, 9, 27];
+
+/// `|v|` and the code of the fifth weight of a [`LayoutId::T5R16`] byte.
+fn t5_parts(byte: u8) -> (u8, u8) {
+    let low = byte & 63;
+    (low % 21 * 2 + (byte >> 6 & 1), low / 21)
+}
 
 /// The first byte for which `bad` is not zero.
 fn first_nonzero(bytes: &[u8], bad: impl Fn(u8) -> u8) -> Option<usize> {
@@ -327,12 +337,11 @@ fn pack_t5r16(codes: Codes<'_>, group: usize, out: &mut [u8]) {
         for (block, out) in out.chunks_exact_mut(64).enumerate() {
             let rest = &row[(block * 20).min(row.len())..];
             for (j, out) in out[lane * 4..lane * 4 + 4].iter_mut().enumerate() {
-                *out = T5_FACTORS
-                    .iter()
-                    .enumerate()
-                    .fold(0, |byte, (digit, factor)| {
-                        byte + factor * code(rest.get(4 * digit + j).copied().unwrap_or(0))
-                    });
+                let weight = |digit: usize| rest.get(4 * digit + j).copied().unwrap_or(0);
+                let four = 27 * weight(3) + 9 * weight(2) + 3 * weight(1) + weight(0);
+                let size = four.unsigned_abs();
+                *out =
+                    u8::from(four < 0) << 7 | (size & 1) << 6 | (21 * code(weight(4)) + size / 2);
             }
         }
     }
@@ -420,8 +429,9 @@ mod tests {
         for (layout, bad) in [
             (LayoutId::I2S, 0x30),
             (LayoutId::R16, 0xc0),
-            (LayoutId::T5R16, 81),
-            (LayoutId::T5R16, 252),
+            (LayoutId::T5R16, 63),
+            (LayoutId::T5R16, 0x40 | 20),
+            (LayoutId::T5R16, 0x80 | 21),
             (LayoutId::L2R64, 0x09),
             (LayoutId::L2R64, 0x90),
             (LayoutId::L3R64, 0x0e),

@@ -1,15 +1,15 @@
 //! `vpdpbusd` over [`LayoutId::T5R16`], five weights a byte, decoded in registers.
 //!
-//! A table of 256 bytes in four registers turns a byte into the four 2-bit codes of its digits `u0..u3`: two `vpermi2b`, one for each
-//! half of the table, joined by the byte's top bit. The fifth digit depends on the upper six bits alone (the layout sees to that):
-//! one `vpermb`, which ignores what a 16-bit shift drags into the top bits. From there on it is the kernel of
-//! [`crate::vnni`] with five planes of four columns.
+//! A table of 128 bytes in two registers turns the lower seven bits of a byte into the four 2-bit codes of the weights `w0..w3`, for
+//! which one `vpermi2b` is enough since the top bit is but their sign: where it is set, codes `u` become `2 - u`, all four in one masked
+//! subtraction. The fifth weight depends on the lower six bits alone (the layout sees to both): one `vpermb`. From there on it is the
+//! kernel of [`crate::vnni`] with five planes of four columns.
 //!
-//! A block costs 15 instructions for 320 weights where two bits cost 8 for 256: it pays where memory is the limit.
+//! A block costs 13 instructions for 320 weights where two bits cost 8 for 256: it pays where memory is the limit.
 
 use std::arch::x86_64::{
     __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
+    _mm512_loadu_si512, _mm512_mask_sub_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
     _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
 };
@@ -17,17 +17,17 @@ use trit_kernel::{Cpu, Isa, Kernel, KernelInfo, PaddedToken, Unavailable};
 
 use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast};
 
-/// `DECODE[byte]`: the codes of the lower four digits at bits 0, 2, 4, 6.
-static DECODE: [u8; 256] = decode_table();
-/// `FIFTH[byte >> 2]`: the code of the fifth digit.
+/// `DECODE[byte & 127]`: the codes of the first four weights at bits 0, 2, 4, 6, if they are not negative.
+static DECODE: [u8; 128] = decode_table();
+/// `FIFTH[byte & 63]`: the code of the fifth weight.
 static FIFTH: [u8; 64] = fifth_table();
 
-const fn decode_table() -> [u8; 256] {
-    let mut table = [0; 256];
+const fn decode_table() -> [u8; 128] {
+    let mut table = [0; 128];
     let mut byte = 0;
-    while byte < 256 {
-        let u = byte % 84;
+    while byte < 128 {
         // Bytes that mean nothing are refused when weights are adopted; any entry will do for them.
+        let u = 40 + byte % 64 % 21 * 2 + byte / 64;
         table[byte] =
             ((u % 3) | ((u / 3 % 3) << 2) | ((u / 9 % 3) << 4) | ((u / 27 % 3) << 6)) as u8;
         byte += 1;
@@ -37,10 +37,10 @@ const fn decode_table() -> [u8; 256] {
 
 const fn fifth_table() -> [u8; 64] {
     let mut table = [0; 64];
-    let mut upper = 0;
-    while upper < 64 {
-        table[upper] = (upper * 4 / 84) as u8;
-        upper += 1;
+    let mut low = 0;
+    while low < 64 {
+        table[low] = (low / 21) as u8;
+        low += 1;
     }
     table
 }
@@ -70,34 +70,41 @@ impl Body for Vbmi {
 
 /// The tables in registers.
 struct Tables {
-    decode: [__m512i; 4],
+    decode: [__m512i; 2],
     fifth: __m512i,
+    /// Four codes 2.
+    twos: __m512i,
 }
 
 impl Tables {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     fn load() -> Self {
-        let mut decode = [_mm512_setzero_si512(); 4];
-        for i in 0..4 {
-            // SAFETY: the table has 256 bytes, four times 64.
-            decode[i] = unsafe { _mm512_loadu_si512(DECODE.as_ptr().add(64 * i).cast()) };
+        // SAFETY: the tables have 128 and 64 bytes.
+        let [low, high, fifth] = unsafe {
+            [
+                _mm512_loadu_si512(DECODE.as_ptr().cast()),
+                _mm512_loadu_si512(DECODE.as_ptr().add(64).cast()),
+                _mm512_loadu_si512(FIFTH.as_ptr().cast()),
+            ]
+        };
+        Self {
+            decode: [low, high],
+            fifth,
+            twos: _mm512_set1_epi8(0xaau8 as i8),
         }
-        // SAFETY: the table has 64 bytes.
-        let fifth = unsafe { _mm512_loadu_si512(FIFTH.as_ptr().cast()) };
-        Self { decode, fifth }
     }
 
     /// The four lower codes packed in a byte, and the fifth code.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     fn decode(&self, w: __m512i) -> (__m512i, __m512i) {
-        let low = _mm512_permutex2var_epi8(self.decode[0], w, self.decode[1]);
-        let high = _mm512_permutex2var_epi8(self.decode[2], w, self.decode[3]);
-        let four = _mm512_mask_blend_epi8(_mm512_movepi8_mask(w), low, high);
+        let [low, high] = self.decode;
+        let four = _mm512_permutex2var_epi8(low, w, high);
+        let negative = _mm512_movepi8_mask(w);
         (
-            four,
-            _mm512_permutexvar_epi8(_mm512_srli_epi16::<2>(w), self.fifth),
+            _mm512_mask_sub_epi8(four, negative, self.twos, four),
+            _mm512_permutexvar_epi8(w, self.fifth),
         )
     }
 }
