@@ -23,6 +23,10 @@ use crate::weights::Projection;
 /// Outputs of one tile: 256 KiB of int32, a share of any L2 that leaves room for the weights and activations of the tile.
 const TILE_OUTPUTS: usize = 64 * 1024;
 
+/// Most tokens that go through the FFN at a time: their gates and ups, the widest floats there are, are written and read again, and stay
+/// in a last-level cache that is shared with others. The weights are read once more for each such piece.
+const FFN_TOKENS: usize = 256;
+
 /// Rows of the head that are multiplied with all tokens before the next ones are read: they stay in L2.
 const HEAD_ROWS: usize = 64;
 
@@ -88,13 +92,29 @@ pub(crate) struct Buffers {
     normed: AlignedBuf,
     /// What the head makes of it, where it wants more than floats.
     digits: Digits,
-    /// Gate and up of a token, side by side.
+    /// Gate and up of a token, side by side, for the tokens of a piece.
     ffn: AlignedBuf,
     scratch: Vec<Scratch>,
 }
 
 pub(crate) fn qkv_width(config: &Config) -> usize {
     config.heads * config.head_dim + 2 * config.kv_width()
+}
+
+/// How many times the weights of the FFN are read for `tokens` tokens.
+pub(crate) fn ffn_pieces(tokens: usize) -> usize {
+    tokens.div_ceil(FFN_TOKENS)
+}
+
+/// Tokens of a piece of the FFN, at least one: all pieces but the last have as many.
+fn ffn_tokens(tokens: usize) -> usize {
+    tokens.div_ceil(ffn_pieces(tokens).max(1)).max(1)
+}
+
+/// The most inputs that a linear has for `tokens` tokens, of all of them together.
+fn widest_inputs(config: &Config, tokens: usize) -> usize {
+    let attention = tokens.saturating_mul(config.hidden.max(config.heads * config.head_dim));
+    attention.max(ffn_tokens(tokens).saturating_mul(config.ffn))
 }
 
 /// Rows of one tile of `tokens` tokens.
@@ -107,20 +127,28 @@ impl Buffers {
     pub(crate) fn bytes(engine: &Engine, tokens: usize, heads: usize, positions: usize) -> u64 {
         let config = &engine.config;
         let widest = config.hidden.max(config.ffn);
-        let floats = 2 * config.hidden + qkv_width(config) + 2 * config.ffn + 1;
+        let floats = 2 * config.hidden + qkv_width(config) + 1;
+        let inputs = widest_inputs(config, tokens);
         let unquantized = match engine.activations {
             ActivationType::I8 => 0,
-            ActivationType::F32 => 4 * widest,
+            ActivationType::F32 => inputs.saturating_mul(4),
         };
         let prepared_head = engine.weights.head.prepared_bytes(config.hidden);
         let prepared = |kernel: &dyn Kernel| {
-            let groups = tokens.div_ceil(kernel.token_step());
-            groups.saturating_mul(kernel.prepared_group_bytes(widest))
+            let of = |tokens: usize, k: usize| {
+                let groups = tokens.div_ceil(kernel.token_step());
+                groups.saturating_mul(kernel.prepared_group_bytes(k))
+            };
+            let attention = of(tokens, config.hidden.max(config.heads * config.head_dim));
+            attention.max(of(ffn_tokens(tokens), config.ffn))
         };
         let scores = attention::scratch(config, tokens, positions);
         let thread = 2 * TILE_OUTPUTS + scores + widest;
         let parts = [
-            tokens.saturating_mul(4 * floats + widest + unquantized),
+            tokens.saturating_mul(4 * floats),
+            ffn_tokens(tokens).saturating_mul(8 * config.ffn),
+            inputs,
+            unquantized,
             heads.saturating_mul(4 * config.hidden + prepared_head),
             prepared(&*engine.gemv).max(prepared(&*engine.gemm)),
             engine.team.threads() * 4 * thread,
@@ -143,19 +171,19 @@ impl Buffers {
         Self {
             x: floats(tokens * config.hidden),
             inputs: Inputs {
-                quantized: vec![0; tokens * widest],
+                quantized: vec![0; widest_inputs(config, tokens)],
                 scales: vec![0.0; tokens],
                 prepared: PreparedBuf::new(),
                 floats: match engine.activations {
                     ActivationType::I8 => Vec::new(),
-                    ActivationType::F32 => vec![0.0; tokens * widest],
+                    ActivationType::F32 => vec![0.0; widest_inputs(config, tokens)],
                 },
             },
             qkv: floats(tokens * qkv_width(config)),
             attended: floats(tokens * config.heads * config.head_dim),
             normed: floats(heads * config.hidden),
             digits: Digits::default(),
-            ffn: floats(tokens * 2 * config.ffn),
+            ffn: floats(ffn_tokens(tokens) * 2 * config.ffn),
             scratch: std::iter::repeat_with(scratch)
                 .take(engine.team.threads())
                 .collect(),
@@ -521,10 +549,10 @@ impl Batch<'_> {
         let kernel = engine.kernel(count);
         let sequences = &mut self.sequences[sequences];
         let timed = self.laps.running();
-        let input = |k| Input {
+        let input = |tokens, k| Input {
             engine,
             kernel,
-            tokens: count,
+            tokens,
             k,
             timed,
         };
@@ -542,7 +570,7 @@ impl Batch<'_> {
         let x = &mut x.as_mut_slice()[..count * hidden];
         let qkv = &mut qkv.as_mut_slice()[..count * qkv_width(config)];
         let attended = &mut attended.as_mut_slice()[..count * heads_width];
-        let wide = &mut wide.as_mut_slice()[..count * 2 * ffn];
+        let wide = wide.as_mut_slice();
 
         let threads = engine.team.threads();
         let laps = &mut self.laps;
@@ -555,7 +583,7 @@ impl Batch<'_> {
         }
         laps.end(engine.weights.layers.len(), Role::Embedding, threads, 0);
         for (index, layer) in engine.weights.layers.iter().enumerate() {
-            let call = input(hidden);
+            let call = input(count, hidden);
             call.quantize(x, Before::Norm(&layer.attn_norm), inputs, scratch);
             laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(
@@ -577,7 +605,7 @@ impl Batch<'_> {
             attention::attend(engine, sequences, place, qkv, attended, scratch);
             laps.end(index, Role::Attention, threads, worked(scratch));
 
-            let call = input(heads_width);
+            let call = input(count, heads_width);
             let before = layer
                 .attn_sub_norm
                 .as_deref()
@@ -587,27 +615,26 @@ impl Batch<'_> {
             call.multiply(inputs, &[&layer.o], Then::Add, x, scratch);
             laps.end(index, Role::Output, threads, worked(scratch));
 
-            let call = input(hidden);
-            call.quantize(x, Before::Norm(&layer.ffn_norm), inputs, scratch);
-            laps.end(index, Role::Norms, threads, worked(scratch));
-            call.multiply(
-                inputs,
-                &[&layer.gate, &layer.up],
-                Then::Replace,
-                wide,
-                scratch,
-            );
-            laps.end(index, Role::GateUp, threads, worked(scratch));
+            for x in x.chunks_mut(ffn_tokens(count) * hidden) {
+                let tokens = x.len() / hidden;
+                let wide = &mut wide[..tokens * 2 * ffn];
+                let call = input(tokens, hidden);
+                call.quantize(x, Before::Norm(&layer.ffn_norm), inputs, scratch);
+                laps.end(index, Role::Norms, threads, worked(scratch));
+                let projections = [&layer.gate, &layer.up];
+                call.multiply(inputs, &projections, Then::Replace, wide, scratch);
+                laps.end(index, Role::GateUp, threads, worked(scratch));
 
-            let call = input(ffn);
-            let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
-            call.quantize(wide, before, inputs, scratch);
-            laps.end(index, Role::Norms, threads, worked(scratch));
-            if engine.activations == ActivationType::I8 {
-                laps.count_zeros(index, &inputs.quantized[..count * ffn], ffn);
+                let call = input(tokens, ffn);
+                let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
+                call.quantize(wide, before, inputs, scratch);
+                laps.end(index, Role::Norms, threads, worked(scratch));
+                if engine.activations == ActivationType::I8 {
+                    laps.count_zeros(index, &inputs.quantized[..tokens * ffn], ffn);
+                }
+                call.multiply(inputs, &[&layer.down], Then::Add, x, scratch);
+                laps.end(index, Role::Down, threads, worked(scratch));
             }
-            call.multiply(inputs, &[&layer.down], Then::Add, x, scratch);
-            laps.end(index, Role::Down, threads, worked(scratch));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::cache::CacheUse;
 use crate::chat::Template;
 use crate::error::EngineError;
 use crate::file::{Checkpoint, Config, Linear};
-use crate::forward::Buffers;
+use crate::forward::{Buffers, ffn_pieces};
 use crate::kv::KvCache;
 use crate::memory::{self, Memory};
 use crate::options::{ActivationType, EngineOptions, KvType};
@@ -208,6 +208,17 @@ impl Engine {
     /// Tokens of one prefill chunk.
     pub fn ubatch(&self) -> usize {
         self.ubatch
+    }
+
+    /// How often the weights of a role are read for a prompt of `tokens` tokens: once a chunk, and those of the FFN once for each piece of
+    /// a chunk that goes through it together.
+    pub fn passes(&self, role: Role, tokens: usize) -> usize {
+        let (chunks, rest) = (tokens / self.ubatch, tokens % self.ubatch);
+        let of_chunk = |tokens| match role {
+            Role::GateUp | Role::Down => ffn_pieces(tokens),
+            _ => tokens.min(1),
+        };
+        chunks * of_chunk(self.ubatch) + of_chunk(rest)
     }
 
     /// Threads of the team.

@@ -1,5 +1,7 @@
 //! Where the time of a token goes: by role and layer, with what threads wait for one another.
 
+use std::ops::AddAssign;
+
 use trit_measure::{Clock, MonotonicClock};
 
 /// What a stretch of the forward pass is for.
@@ -72,6 +74,13 @@ pub struct Spent {
 /// Columns that a line of 64 bytes holds for sixteen rows, in the layouts of interleaved rows: what has to be zero for a line to be skipped.
 pub const ZERO_BLOCK: usize = 16;
 
+impl AddAssign for Spent {
+    fn add_assign(&mut self, other: Self) {
+        self.work_ns += other.work_ns;
+        self.wait_ns += other.wait_ns;
+    }
+}
+
 /// How many of the int8 inputs of the last projection are zero: a squared rectifier makes many of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Zeros {
@@ -100,7 +109,7 @@ impl Zeros {
     }
 }
 
-impl std::ops::AddAssign for Zeros {
+impl AddAssign for Zeros {
     fn add_assign(&mut self, other: Self) {
         self.codes += other.codes;
         self.zero_codes += other.zero_codes;
@@ -123,9 +132,7 @@ impl Profile {
     pub fn role(&self, role: Role) -> Spent {
         let mut sum = Spent::default();
         for layer in &self.layers {
-            let spent = layer[role as usize];
-            sum.work_ns += spent.work_ns;
-            sum.wait_ns += spent.wait_ns;
+            sum += layer[role as usize];
         }
         sum
     }
@@ -134,6 +141,22 @@ impl Profile {
     pub fn total_ns(&self) -> u64 {
         let all = Role::ALL.into_iter().map(|role| self.role(role));
         all.map(|spent| spent.work_ns + spent.wait_ns).sum()
+    }
+}
+
+impl AddAssign<&Self> for Profile {
+    /// Adds the times and zeros of another profile of the same model; an empty one becomes the other.
+    fn add_assign(&mut self, other: &Self) {
+        self.layers.resize(other.layers.len(), Default::default());
+        self.zeros.resize(other.zeros.len(), Zeros::default());
+        for (mine, others) in self.layers.iter_mut().zip(&other.layers) {
+            for (mine, other) in mine.iter_mut().zip(others) {
+                *mine += *other;
+            }
+        }
+        for (mine, other) in self.zeros.iter_mut().zip(&other.zeros) {
+            *mine += *other;
+        }
     }
 }
 

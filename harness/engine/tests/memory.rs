@@ -5,7 +5,7 @@ use std::path::Path;
 
 use trit_engine::file::{Checkpoint, FileOptions};
 use trit_engine::synth::{Shape, checkpoint};
-use trit_engine::{Engine, EngineError, EngineOptions, HeadType, KvType};
+use trit_engine::{ActivationType, Engine, EngineError, EngineOptions, HeadType, KvType, Role};
 use trit_kernel::Cpu;
 
 fn options(head: HeadType, max_memory_bytes: Option<u64>) -> EngineOptions {
@@ -86,6 +86,45 @@ fn a_session_counts_its_cache_and_buffers() {
         .unwrap()
         .unwrap();
     assert!(beside.session(1).is_err());
+}
+
+#[test]
+fn a_long_chunk_goes_through_the_ffn_in_pieces() {
+    let model = tiny();
+    let mut rng = trit_core::Rng::named(1, "pieces");
+    let tokens: Vec<u32> = (0..601).map(|_| rng.below(200) as u32).collect();
+    let engine = |ubatch, threads, activations| {
+        let options = EngineOptions {
+            ubatch,
+            threads,
+            activations,
+            ..options(HeadType::F16, None)
+        };
+        Engine::load(&model, &options).unwrap()
+    };
+    for activations in [ActivationType::I8, ActivationType::F32] {
+        let logits = |ubatch, threads| -> Vec<u32> {
+            let engine = engine(ubatch, threads, activations);
+            let mut session = engine.session(tokens.len()).unwrap();
+            let logits = session.prefill(&tokens).unwrap();
+            logits.iter().map(|logit| logit.to_bits()).collect()
+        };
+        // 128 is one piece a chunk, 257 is two, 1,000 three of 201, 201 and 199.
+        let want = logits(128, 1);
+        for (ubatch, threads) in [(257, 1), (1000, 1), (1000, 2)] {
+            assert!(logits(ubatch, threads) == want, "{ubatch} on {threads}");
+        }
+    }
+    let engine = engine(1000, 1, ActivationType::I8);
+    let passes = |role| {
+        [
+            engine.passes(role, 1),
+            engine.passes(role, 601),
+            engine.passes(role, 1601),
+        ]
+    };
+    assert_eq!(passes(Role::Qkv), [1, 1, 2]);
+    assert_eq!(passes(Role::Down), [1, 3, 4 + 3]);
 }
 
 #[test]
