@@ -12,7 +12,8 @@ use trit_engine::{
 };
 use trit_measure::{Clock, Memory as Resident, MonotonicClock, memory, sys::interrupt};
 use trit_report::{Heading, PartKind, Phase, PhasePart, write_phases};
-use trit_run::Timeouts;
+use trit_run::{ReadProbe, Timeouts, WorkerError};
+use trit_stats::median;
 
 use crate::args::{ComputeArgs, FileArgs, FormatArg, ModelArg, PrecisionArgs, SeedArg, positive};
 use crate::engine::{engine_failure, open};
@@ -28,7 +29,7 @@ const READ_BYTES: u64 = 1 << 30;
 #[command(
     long_about = "Shows where the time and the bytes of a token go, apart for prefill and decode: every linear, attention, norms and \
                   quantization, the head, sampling, and what threads wait for one another. Bytes are compared with the read bandwidth \
-                  that is measured beside it.\n\n\
+                  that is measured between the tokens, before and after each.\n\n\
                   It also says where the bytes of the process are: weights by role, KV cache, buffers, and how much of the resident set is \
                   anonymous and how much belongs to files.\n\n\
                   With --out the rows are kept layer by layer (profile.csv), with a chart (profile.svg, profile.png), folded stacks \
@@ -75,20 +76,99 @@ pub(crate) struct ProfileArgs {
     format: FormatArg,
 }
 
+/// What was timed in one go, a prompt or a token.
+#[derive(Default)]
+struct Piece {
+    /// Wall time, sampling included.
+    time_ns: u64,
+    sampling_ns: u64,
+    /// Empty in rounds without a clock.
+    profile: Profile,
+    /// Bytes a nanosecond that memory gave just before and after, the mean; `None` where that was not measured.
+    read: Option<f64>,
+}
+
 /// One phase as it was measured.
 struct Measured {
     name: &'static str,
     tokens: usize,
-    /// Wall time, sampling included.
-    time_ns: u64,
-    /// The same without looking at the clock in between.
+    /// Its pieces, all of as many tokens.
+    pieces: Vec<Piece>,
+    /// Wall time without looking at the clock in between.
     plain_ns: u64,
-    sampling_ns: u64,
+    /// The sum of those of the pieces.
     profile: Profile,
     /// Tokens in the cache at the middle of the phase.
     position: usize,
-    /// How often the weights were read.
-    passes: usize,
+}
+
+impl Measured {
+    /// Wall time, sampling included.
+    fn time_ns(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.time_ns).sum()
+    }
+
+    fn sampling_ns(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.sampling_ns).sum()
+    }
+
+    /// Bytes a token that memory would have given in the time that `time_ns` takes of a piece: the median of the pieces. `None` without
+    /// a time, and where the bandwidth was not measured.
+    fn could_read(&self, time_ns: impl Fn(&Piece) -> u64) -> Option<f64> {
+        let read = |piece: &Piece| Some(piece.read? * time_ns(piece) as f64);
+        let bytes: Vec<f64> = self.pieces.iter().filter_map(read).collect();
+        let tokens_of_a_piece = self.tokens as f64 / self.pieces.len() as f64;
+        let bytes = median(&bytes)? / tokens_of_a_piece;
+        (bytes > 0.0).then_some(bytes)
+    }
+}
+
+/// The read probe, asked between the pieces of a phase.
+struct Reads<'a> {
+    probe: Option<ReadProbe>,
+    asked: &'a AtomicBool,
+    last: Option<f64>,
+}
+
+impl<'a> Reads<'a> {
+    fn start(engine: &Engine, args: &ProfileArgs, asked: &'a AtomicBool) -> Result<Self, Failure> {
+        let probe = if args.no_limits {
+            None
+        } else {
+            let started = ReadProbe::start(
+                &probe::worker_command()?,
+                engine.threads(),
+                READ_BYTES,
+                Timeouts::default().setup,
+                &|| asked.load(Ordering::SeqCst),
+            );
+            unless_interrupted(started)?
+        };
+        Ok(Self {
+            probe,
+            asked,
+            last: None,
+        })
+    }
+
+    /// Measures now, and gives the mean of this time and the last.
+    fn between(&mut self) -> Result<Option<f64>, Failure> {
+        let Some(probe) = &mut self.probe else {
+            return Ok(None);
+        };
+        let asked = self.asked;
+        let now = unless_interrupted(probe.slice(&|| asked.load(Ordering::SeqCst)))?;
+        let last = std::mem::replace(&mut self.last, now);
+        Ok(last.zip(now).map(|(last, now)| f64::midpoint(last, now)))
+    }
+}
+
+/// Nothing when interrupted, which the loops over rounds and tokens see for themselves.
+fn unless_interrupted<T>(answer: Result<Option<T>, WorkerError>) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(WorkerError::Interrupted) => Ok(None),
+        answer => answer.map_err(Failure::failed),
+    }
 }
 
 pub(crate) fn run(args: &ProfileArgs) -> Outcome {
@@ -109,12 +189,7 @@ pub(crate) fn run(args: &ProfileArgs) -> Outcome {
     let Some((measured, resident)) = measure(&engine, args, asked)? else {
         return Ok(Exit::Interrupted);
     };
-    let bandwidth = if args.no_limits {
-        None
-    } else {
-        read_bandwidth(engine.threads(), asked)?
-    };
-    let rows = table(&engine, &measured, bandwidth);
+    let rows = table(&engine, &measured);
     Out::new().text(&rows.render(args.format.format))?;
     for phase in &measured {
         say(&summary(phase));
@@ -126,14 +201,7 @@ pub(crate) fn run(args: &ProfileArgs) -> Outcome {
     say(&memory_line(&needs, &resident));
     if let Some(out) = &args.out {
         let memory = memory_table(&needs, engine.mapped_linear_bytes(), &resident);
-        write(
-            &engine,
-            &args.model.model,
-            &measured,
-            bandwidth,
-            &memory,
-            out,
-        )?;
+        write(&engine, &args.model.model, &measured, &memory, out)?;
     }
     Ok(Exit::Done)
 }
@@ -213,8 +281,8 @@ fn measure(
     let positions = prompt.len().saturating_add(args.gen_tokens);
     let mut session = engine.session(positions).map_err(engine_failure)?;
     let mut sampler = Sampler::new(SamplerOptions::default()).map_err(engine_failure)?;
-    let mut prefill = (0, 0);
-    let mut decode = (0, 0);
+    let mut reads = Reads::start(engine, args, asked)?;
+    let mut plain = (0, 0);
     let mut kept = None;
     // The first round warms up, the second is without a clock, the third with it.
     for keep in [false, false, true] {
@@ -223,90 +291,104 @@ fn measure(
         }
         session.truncate(0);
         session.profile(keep);
+        if keep {
+            reads.between()?;
+        }
         let start = MonotonicClock.now_ns();
         let logits = session.prefill(&prompt).map_err(engine_failure)?;
-        let prefill_ns = MonotonicClock.now_ns() - start;
+        let time_ns = MonotonicClock.now_ns() - start;
         let first = sampler.sample(logits, &prompt).map_err(engine_failure)?;
-        let of_prefill = session.profile(keep);
-        let run = generate(&mut session, &mut sampler, first, args.gen_tokens, asked)?;
-        let Some((decode_ns, sampling_ns)) = run else {
+        let mut prefill = Piece {
+            time_ns,
+            ..Piece::default()
+        };
+        if keep {
+            prefill.profile = session.profile(true).unwrap_or_default();
+            prefill.read = reads.between()?;
+        }
+        let reads = keep.then_some(&mut reads);
+        let run = generate(
+            &mut session,
+            &mut sampler,
+            first,
+            args.gen_tokens,
+            asked,
+            reads,
+        )?;
+        let Some(decode) = run else {
             return Ok(None);
         };
-        prefill = (prefill.1, prefill_ns);
-        decode = (decode.1, decode_ns);
-        if let (Some(of_prefill), Some(of_decode)) = (of_prefill, session.profile(false)) {
-            kept = Some((of_prefill, of_decode, sampling_ns));
+        if keep {
+            session.profile(false);
+            kept = Some((prefill, decode));
+        } else {
+            let decode_ns = decode.iter().map(|piece| piece.time_ns).sum();
+            plain = (prefill.time_ns, decode_ns);
         }
     }
-    let Some((of_prefill, of_decode, sampling_ns)) = kept else {
+    let Some((prefill, decode)) = kept else {
         return Ok(None);
     };
-    let chunks = prompt.len().div_ceil(engine.ubatch());
+    let sum = |pieces: &[Piece]| {
+        let mut sum = Profile::default();
+        for piece in pieces {
+            sum += &piece.profile;
+        }
+        sum
+    };
     let phases = vec![
         Measured {
             name: "prefill",
             tokens: prompt.len(),
-            time_ns: prefill.1,
-            plain_ns: prefill.0,
-            sampling_ns: 0,
-            profile: of_prefill,
+            profile: sum(std::slice::from_ref(&prefill)),
+            pieces: vec![prefill],
+            plain_ns: plain.0,
             position: prompt.len() / 2,
-            passes: chunks,
         },
         Measured {
             name: "decode",
             tokens: args.gen_tokens,
-            time_ns: decode.1,
-            plain_ns: decode.0,
-            sampling_ns,
-            profile: of_decode,
+            profile: sum(&decode),
+            pieces: decode,
+            plain_ns: plain.1,
             position: prompt.len() + args.gen_tokens / 2,
-            passes: args.gen_tokens,
         },
     ];
     Ok(Some((phases, memory())))
 }
 
-/// Generates; gives the time of all tokens and the part of it that choosing them took.
+/// Generates, a piece a token; with `reads` the session keeps a profile, and memory is asked between the tokens.
 fn generate(
     session: &mut Session<'_>,
     sampler: &mut Sampler,
     first: u32,
     tokens: usize,
     asked: &AtomicBool,
-) -> Result<Option<(u64, u64)>, Failure> {
-    let (mut token, mut sampling_ns) = (first, 0);
-    let start = MonotonicClock.now_ns();
+    mut reads: Option<&mut Reads<'_>>,
+) -> Result<Option<Vec<Piece>>, Failure> {
+    let mut token = first;
+    let mut pieces = Vec::with_capacity(tokens);
     for _ in 0..tokens {
         if asked.load(Ordering::SeqCst) {
             return Ok(None);
         }
+        let start = MonotonicClock.now_ns();
         let logits = session.decode(token).map_err(engine_failure)?;
         let before = MonotonicClock.now_ns();
         token = sampler.sample(logits, &[]).map_err(engine_failure)?;
-        sampling_ns += MonotonicClock.now_ns() - before;
-    }
-    Ok(Some((MonotonicClock.now_ns() - start, sampling_ns)))
-}
-
-/// Bytes a nanosecond that the threads can read; `None` when interrupted.
-fn read_bandwidth(threads: usize, asked: &AtomicBool) -> Result<Option<f64>, Failure> {
-    say("measuring the read bandwidth");
-    let measured = trit_run::measure_limits(
-        &probe::worker_command()?,
-        &[threads],
-        READ_BYTES,
-        Timeouts::default().setup,
-        &|| asked.load(Ordering::SeqCst),
-    );
-    match measured {
-        Ok(limits) => {
-            let read = limits.iter().find(|limit| limit.subject == "probe:read");
-            Ok(read.map(|limit| limit.amount_per_iteration as f64 / limit.time_ns))
+        let end = MonotonicClock.now_ns();
+        let mut piece = Piece {
+            time_ns: end - start,
+            sampling_ns: end - before,
+            ..Piece::default()
+        };
+        if let Some(reads) = &mut reads {
+            piece.profile = session.profile(true).unwrap_or_default();
+            piece.read = reads.between()?;
         }
-        Err(trit_run::WorkerError::Interrupted) => Ok(None),
-        Err(error) => Err(Failure::failed(error)),
+        pieces.push(piece);
     }
+    Ok(Some(pieces))
 }
 
 /// A part of a phase, per token.
@@ -316,6 +398,8 @@ struct Part {
     work_ns: f64,
     wait_ns: f64,
     bytes: Option<f64>,
+    /// Bytes that memory would have given meanwhile.
+    could_read: Option<f64>,
     /// Multiplications and additions of ternary linears.
     ops: Option<f64>,
 }
@@ -332,11 +416,25 @@ impl Part {
             .map(|bytes| bytes / self.time_ns())
     }
 
+    /// Percent of the bytes that memory would have given meanwhile.
+    fn percent_of_read(&self) -> Option<f64> {
+        let share = self.bytes.zip(self.could_read);
+        share.map(|(bytes, could_read)| 100.0 * bytes / could_read)
+    }
+
     /// Operations a nanosecond.
     fn gops(&self) -> Option<f64> {
         self.ops
             .filter(|_| self.time_ns() > 0.0)
             .map(|ops| ops / self.time_ns())
+    }
+}
+
+/// How often the weights of a role were read in a phase.
+fn passes(engine: &Engine, phase: &Measured, role: Role) -> usize {
+    match phase.name {
+        "prefill" => engine.passes(role, phase.tokens),
+        _ => phase.tokens,
     }
 }
 
@@ -349,7 +447,7 @@ fn bytes(engine: &Engine, phase: &Measured, role: Role) -> Option<f64> {
         // Every token has its own part of the cache to read, and a prompt's logits are wanted once.
         Role::Attention => Some(once),
         Role::Head if phase.name == "prefill" => Some(once / tokens),
-        _ => Some(once * phase.passes as f64 / tokens),
+        _ => Some(once * passes(engine, phase, role) as f64 / tokens),
     }
 }
 
@@ -373,18 +471,24 @@ fn parts(engine: &Engine, phase: &Measured) -> Vec<Part> {
             work_ns: spent.work_ns as f64 / tokens,
             wait_ns: spent.wait_ns as f64 / tokens,
             bytes: bytes(engine, phase, role),
+            could_read: phase.could_read(|piece| {
+                let spent = piece.profile.role(role);
+                spent.work_ns + spent.wait_ns
+            }),
             ops: role
                 .is_linear()
                 .then(|| 2.0 * engine.role_weights(role) as f64),
         });
     }
-    if phase.sampling_ns > 0 {
+    let sampling_ns = phase.sampling_ns();
+    if sampling_ns > 0 {
         parts.push(Part {
             name: "sampling",
             kind: PartKind::Other(other),
-            work_ns: phase.sampling_ns as f64 / tokens,
+            work_ns: sampling_ns as f64 / tokens,
             wait_ns: 0.0,
             bytes: None,
+            could_read: None,
             ops: None,
         });
     }
@@ -396,7 +500,7 @@ fn rounded(value: f64) -> Value {
     json!((value * 1000.0).round() / 1000.0)
 }
 
-fn table(engine: &Engine, measured: &[Measured], bandwidth: Option<f64>) -> Table {
+fn table(engine: &Engine, measured: &[Measured]) -> Table {
     let mut table = Table::new(&[
         "phase",
         "role",
@@ -417,6 +521,7 @@ fn table(engine: &Engine, measured: &[Measured], bandwidth: Option<f64>) -> Tabl
             work_ns: parts.iter().map(|part| part.work_ns).sum(),
             wait_ns: parts.iter().map(|part| part.wait_ns).sum(),
             bytes: Some(parts.iter().filter_map(|part| part.bytes).sum()),
+            could_read: phase.could_read(|piece| piece.profile.total_ns() + piece.sampling_ns),
             // The rate of the linears says more than one over everything.
             ops: None,
         };
@@ -430,11 +535,7 @@ fn table(engine: &Engine, measured: &[Measured], bandwidth: Option<f64>) -> Tabl
                 rounded(100.0 * part.time_ns() / total_ns),
                 number(part.bytes.map(|bytes| bytes / 1e6)),
                 number(part.rate()),
-                number(
-                    part.rate()
-                        .zip(bandwidth)
-                        .map(|(rate, limit)| 100.0 * rate / limit),
-                ),
+                number(part.percent_of_read()),
                 number(part.gops()),
             ]);
         }
@@ -448,7 +549,7 @@ fn summary(phase: &Measured) -> String {
         "{}: {} tokens, {:.1} tokens/s; without the clock {:.1} tokens/s",
         phase.name,
         phase.tokens,
-        rate(phase.time_ns),
+        rate(phase.time_ns()),
         rate(phase.plain_ns),
     )
 }
@@ -500,7 +601,6 @@ fn write(
     engine: &Engine,
     model: &Path,
     measured: &[Measured],
-    bandwidth: Option<f64>,
     memory: &Table,
     out: &Path,
 ) -> Result<(), Failure> {
@@ -546,12 +646,13 @@ fn write(
                 .map(|part| {
                     let mut remark = String::new();
                     // Many tokens share what is read: there arithmetic is what counts.
-                    if let Some(gops) = part.gops().filter(|_| phase.passes < phase.tokens) {
+                    let shared = passes(engine, phase, Role::Qkv) < phase.tokens;
+                    if let Some(gops) = part.gops().filter(|_| shared) {
                         let _ = write!(remark, "{gops:.0} GOPS");
                     } else if let Some(rate) = part.rate() {
                         let _ = write!(remark, "{rate:.1} GB/s");
-                        if let Some(limit) = bandwidth {
-                            let _ = write!(remark, " · {:.0} % of read", 100.0 * rate / limit);
+                        if let Some(percent) = part.percent_of_read() {
+                            let _ = write!(remark, " · {percent:.0} % of read");
                         }
                     }
                     PhasePart {
@@ -601,13 +702,14 @@ fn layers(engine: &Engine, measured: &[Measured]) -> Table {
                 ]);
             }
         }
-        if phase.sampling_ns > 0 {
+        let sampling_ns = phase.sampling_ns();
+        if sampling_ns > 0 {
             table.row([
                 phase.name.into(),
                 phase.tokens.into(),
                 Value::Null,
                 "sampling".into(),
-                phase.sampling_ns.into(),
+                sampling_ns.into(),
                 0.into(),
                 Value::Null,
             ]);
@@ -637,7 +739,7 @@ fn folded(measured: &[Measured]) -> String {
                 line(&format!("{place};{};wait", role.name()), spent.wait_ns);
             }
         }
-        line(&format!("{};sampling", phase.name), phase.sampling_ns);
+        line(&format!("{};sampling", phase.name), phase.sampling_ns());
     }
     text
 }

@@ -41,7 +41,7 @@ pub mod worker;
 pub use ab::{AbOptions, AbOutcome, Extent, compare_builds};
 pub use execute::{EnergyMeans, EnergyPass, RunError, RunOptions, Timeouts, execute};
 pub use inputs::digest_bytes;
-pub use limits::measure_limits;
+pub use limits::{ReadProbe, measure_limits};
 pub use merge::{MergeError, Merged, merge_log};
 pub use meter::{Counts, EnergyMeter, MachineMeter, Reading, facts as energy_facts};
 pub use outcome::Outcome;

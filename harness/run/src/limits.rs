@@ -26,20 +26,78 @@ pub fn measure_limits(
     let mut worker = Worker::start(command, timeout, interrupted)?;
     let mut probes = Vec::new();
     for threads in threads {
-        for (job, kernel) in [(Job::Read, ""), (Job::Peak, "int8"), (Job::Peak, "f32")] {
-            let task = Task {
-                job,
-                kernel: kernel.to_owned(),
-                threads: *threads as u64,
-                working_set_bytes,
-                bytes_per_call: READ_BYTES,
-                ..Task::default()
-            };
-            probes.extend(limit(&mut worker, &task, timeout, interrupted)?);
+        let read = read_task(*threads, working_set_bytes);
+        let peaks = ["int8", "f32"].map(|kernel| Task {
+            job: Job::Peak,
+            kernel: kernel.to_owned(),
+            ..read.clone()
+        });
+        for task in [read].iter().chain(&peaks) {
+            probes.extend(limit(&mut worker, task, timeout, interrupted)?);
         }
     }
     worker.stop(timeout);
     Ok(probes)
+}
+
+fn read_task(threads: usize, working_set_bytes: u64) -> Task {
+    Task {
+        job: Job::Read,
+        threads: threads as u64,
+        working_set_bytes,
+        bytes_per_call: READ_BYTES,
+        ..Task::default()
+    }
+}
+
+/// A probe that a worker holds open.
+struct Open {
+    variant: String,
+    amount_per_iteration: u64,
+    call_ns: f64,
+}
+
+/// `None` when the worker cannot run it.
+fn open(
+    worker: &mut Worker,
+    task: &Task,
+    timeout: Duration,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Open>, WorkerError> {
+    let open = Request::Open {
+        slot: 0,
+        task: task.clone(),
+    };
+    let Reply::Opened(opened) = worker.ask(&open, timeout, interrupted)? else {
+        return Ok(None);
+    };
+    Ok(Some(Open {
+        amount_per_iteration: opened.bytes_per_call.or(opened.ops_per_call).unwrap_or(0),
+        call_ns: opened.call_ns.unwrap_or(1e6),
+        variant: opened.variant,
+    }))
+}
+
+/// Nanoseconds of a call in one slice; `None` when the worker has no answer.
+fn slice(
+    worker: &mut Worker,
+    call_ns: f64,
+    timeout: Duration,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<f64>, WorkerError> {
+    let request = Request::Slice {
+        slot: 0,
+        iterations: iterations_for(crate::estimate::SLICE_NS, call_ns),
+        warm_up: 0,
+        reset_peak: false,
+        bare: false,
+    };
+    Ok(match worker.ask(&request, timeout, interrupted)? {
+        Reply::Sliced { sample, .. } => {
+            Some(sample.time_ns as f64 / sample.iterations.max(1) as f64)
+        }
+        _ => None,
+    })
 }
 
 fn limit(
@@ -48,25 +106,13 @@ fn limit(
     timeout: Duration,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Probe>, WorkerError> {
-    let open = Request::Open {
-        slot: 0,
-        task: task.clone(),
-    };
-    let Reply::Opened(opened) = worker.ask(&open, timeout, interrupted)? else {
+    let Some(opened) = open(worker, task, timeout, interrupted)? else {
         return Ok(None);
     };
-    let call_ns = opened.call_ns.unwrap_or(1e6);
-    let mut best = call_ns;
+    let mut best = opened.call_ns;
     for _ in 0..20 {
-        let request = Request::Slice {
-            slot: 0,
-            iterations: iterations_for(crate::estimate::SLICE_NS, call_ns),
-            warm_up: 0,
-            reset_peak: false,
-            bare: false,
-        };
-        if let Reply::Sliced { sample, .. } = worker.ask(&request, timeout, interrupted)? {
-            best = best.min(sample.time_ns as f64 / sample.iterations.max(1) as f64);
+        if let Some(call_ns) = slice(worker, opened.call_ns, timeout, interrupted)? {
+            best = best.min(call_ns);
         }
     }
     worker.ask(&Request::Close { slot: 0 }, timeout, interrupted)?;
@@ -80,7 +126,52 @@ fn limit(
         variant: opened.variant,
         threads: task.threads,
         working_set_bytes: if read { task.working_set_bytes } else { 0 },
-        amount_per_iteration: opened.bytes_per_call.or(opened.ops_per_call).unwrap_or(0),
+        amount_per_iteration: opened.amount_per_iteration,
         time_ns: best,
     }))
+}
+
+/// The read probe in a process of its own, for slices between pieces of other work: what memory gives changes from one moment to the
+/// next where a machine is shared, so that a share of it has to be taken from neighbours in time.
+pub struct ReadProbe {
+    worker: Worker,
+    opened: Open,
+    timeout: Duration,
+}
+
+impl ReadProbe {
+    /// Starts it with `threads` threads over `working_set_bytes`; `None` when it cannot be had.
+    ///
+    /// # Errors
+    /// As [`measure_limits`].
+    pub fn start(
+        command: &WorkerCommand,
+        threads: usize,
+        working_set_bytes: u64,
+        timeout: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>, WorkerError> {
+        let mut worker = Worker::start(command, timeout, interrupted)?;
+        let task = read_task(threads, working_set_bytes);
+        let opened = open(&mut worker, &task, timeout, interrupted)?;
+        Ok(opened.map(|opened| Self {
+            worker,
+            opened,
+            timeout,
+        }))
+    }
+
+    /// Bytes a nanosecond in a slice of some milliseconds, now.
+    ///
+    /// # Errors
+    /// As [`measure_limits`].
+    pub fn slice(&mut self, interrupted: &dyn Fn() -> bool) -> Result<Option<f64>, WorkerError> {
+        let call_ns = slice(
+            &mut self.worker,
+            self.opened.call_ns,
+            self.timeout,
+            interrupted,
+        )?;
+        Ok(call_ns.map(|call_ns| self.opened.amount_per_iteration as f64 / call_ns))
+    }
 }
