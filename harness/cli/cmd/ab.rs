@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use trit_core::{Build, Comparison, EnergyMode, Limits, RunDir, RunDirError};
+use trit_core::{Build, Comparison, EnergyMode, Limits, RunDir, RunDirError, show_duration};
 use trit_measure::{MonotonicClock, sys::interrupt};
 use trit_run::{
     AbOptions, AbOutcome, Extent, Overrides, PlanContext, Timeouts, Worker, WorkerCommand,
@@ -16,7 +16,7 @@ use crate::args::{FormatArg, budget};
 use crate::built::{Built, built};
 use crate::cmd::gate::{gate_failure, show};
 use crate::cmd::report::record_failure;
-use crate::cmd::run::{describe, load_suite, name_models, this_program};
+use crate::cmd::run::{describe_cells, load_suite, name_models, this_program};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::out::say;
@@ -207,7 +207,8 @@ pub(crate) fn planned(
             "no cell is left; hint: `tritbench run --list` shows the cells of a suite"
         )));
     }
-    say(&describe(&plan));
+    let budget = show_duration(Duration::from_nanos(plan.budget_ns));
+    say(&describe_cells(&plan, &format!(" in turns, {budget}")));
     name_models(&mut plan)?;
     Ok(Some(Planned {
         machine,

@@ -486,17 +486,23 @@ pub(super) fn name_models(plan: &mut Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is planned, for people: cells grouped by what they do.
+/// What is planned, for people: how much, and the cells grouped by what they do.
 pub(super) fn describe(plan: &Plan) -> String {
     let time = |ns| show_duration(Duration::from_nanos(ns));
-    let measured = |planned: &&trit_core::PlannedCell| planned.cell.reason == NOT_MEASURED;
-    let cells = plan.cells.iter().filter(measured).count();
-    let mut text = format!(
-        "{cells} cells and {} pairs, about {} of the {} given",
+    let how_long = format!(
+        " and {} pairs, about {} of the {} given",
         plan.pairs.len(),
         time(plan.expected_ns),
         time(plan.budget_ns)
     );
+    describe_cells(plan, &how_long)
+}
+
+/// The cells of a plan, for people; `how_long` follows their number.
+pub(super) fn describe_cells(plan: &Plan, how_long: &str) -> String {
+    let measured = |planned: &&trit_core::PlannedCell| planned.cell.reason == NOT_MEASURED;
+    let cells = plan.cells.iter().filter(measured).count();
+    let mut text = format!("{cells} cells{how_long}");
     let others = plan.cells.len() - cells;
     if others > 0 {
         let _ = write!(text, "; {others} cells cannot run");
@@ -530,7 +536,7 @@ pub(super) fn describe(plan: &Plan) -> String {
             "\n  where there is an energy meter: windows of {} cells and {} pairs, about {} more",
             energy.cells.len(),
             energy.pairs.len(),
-            time(energy.expected_ns)
+            show_duration(Duration::from_nanos(energy.expected_ns))
         );
     }
     for (what, subjects) in groups {

@@ -28,7 +28,7 @@ use crate::protocol::{Job, Opened, Task};
 use crate::reference::{References, Truth};
 use crate::tasks::{has_reference, reference_task, task_of};
 use bench::{Bench, SIDES, Stop, Subject, Taking};
-use schedule::{FEWEST_VISITS, schedule};
+use schedule::{FEWEST_VISITS, least_ns, schedule};
 
 /// The cell that is the same in every build.
 pub(crate) const CONTROL: &str = "control/t1";
@@ -523,6 +523,19 @@ impl<'a, 'p> Ab<'a, 'p> {
         let left_ns = self.left_ns().saturating_sub(self.setup_ns);
         let first_ns = (left_ns as f64 * FIRST_PHASE) as u64;
         let (pairs, pair_ns) = schedule(first_ns, self.setup_ns, self.visit_ns);
+        let least_ns = least_ns(self.setup_ns, self.visit_ns);
+        if least_ns > first_ns {
+            // What is over already, the look at the memory, and a first phase at its shortest with what may follow it.
+            let over_ns = self.now_ns().saturating_sub(self.start_ns);
+            let around_ns = over_ns.saturating_add(self.setup_ns) as f64;
+            let seconds = (around_ns + least_ns as f64 / FIRST_PHASE) / 1e9;
+            self.progress.note(&format!(
+                "a verdict needs {FEWEST_PAIRS} pairs of processes that each visit every cell {FEWEST_VISITS} times, which takes some {:.0} s here: \
+                 longer than --budget allows; hint: fewer or shorter cells, or --budget {:.0}s",
+                (least_ns as f64 / 1e9).ceil(),
+                seconds.ceil(),
+            ));
+        }
         self.comparison.pair_ns = pair_ns;
         self.comparison.looks = looks(pairs as usize)
             .iter()

@@ -37,9 +37,28 @@ pub(super) fn schedule(time_ns: u64, setup_ns: u64, visit_ns: u64) -> (u64, u64)
     (pairs, of_pair(pairs))
 }
 
+/// The time that the fewest pairs of processes with the fewest visits take: what a verdict costs at least.
+pub(super) fn least_ns(setup_ns: u64, visit_ns: u64) -> u64 {
+    let visits_ns = visit_ns.saturating_mul(1 + FEWEST_VISITS);
+    setup_ns
+        .saturating_add(visits_ns)
+        .saturating_mul(FEWEST_PAIRS as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_has_a_price() {
+        let second = 1_000_000_000;
+        let least = least_ns(2 * second, 13 * second);
+        assert_eq!(least, 4 * (2 + 13 + 4 * 13) * second);
+        // With that time all of it is taken, and with less it is exceeded.
+        assert_eq!(schedule(least, 2 * second, 13 * second), (4, 52 * second));
+        assert!(schedule(least / 2, 2 * second, 13 * second).1 < 52 * second);
+        assert_eq!(least_ns(u64::MAX, 1), u64::MAX);
+    }
 
     #[test]
     fn the_budget_decides_how_many_processes_there_are() {
