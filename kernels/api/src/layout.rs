@@ -430,8 +430,8 @@ mod tests {
             (LayoutId::I2S, 0x30),
             (LayoutId::R16, 0xc0),
             (LayoutId::T5R16, 63),
-            (LayoutId::T5R16, 0x40 | 20),
-            (LayoutId::T5R16, 0x80 | 21),
+            (LayoutId::T5R16, 64 + 20),
+            (LayoutId::T5R16, 128 + 21),
             (LayoutId::L2R64, 0x09),
             (LayoutId::L2R64, 0x90),
             (LayoutId::L3R64, 0x0e),
@@ -451,6 +451,25 @@ mod tests {
                 layout.name()
             );
         }
+    }
+
+    #[test]
+    fn five_weights_of_a_byte_are_as_documented() {
+        // Row 17 of 18, so that group 1 and lane 1 are used; columns 0, 4, ... 16, and their neighbours.
+        let mut codes = vec![0i8; 18 * 20];
+        for (digit, weights) in [(0, [1, -1]), (1, [-1, -1]), (3, [1, -1]), (4, [-1, 1])] {
+            codes[17 * 20 + 4 * digit..][..2].copy_from_slice(&weights);
+        }
+        let layout = LayoutId::T5R16;
+        let packed = Packed::pack(
+            Codes::new(&codes, 18, 20).unwrap(),
+            layout,
+            Scales::Tensor(1.0),
+        )
+        .unwrap();
+        let row = &packed.bytes()[layout.group_bytes(20) + 4..][..4];
+        // 27 - 3 + 1 = 25 is 2 · 12 + 1, below a fifth code 0; -27 - 3 - 1 = -31 is 2 · 15 + 1 with a sign, below a code 2; zeros have the code 1.
+        assert_eq!(row, [64 + 12, 128 + 64 + 42 + 15, 21, 21]);
     }
 
     #[test]
