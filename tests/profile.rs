@@ -192,6 +192,31 @@ fn a_model_above_the_limit_is_refused_with_the_sum() {
 }
 
 #[test]
+fn a_chunk_reads_the_weights_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |ubatch: &'static str| -> u64 {
+        let out = dir.path().join(ubatch);
+        let more = ["1", "--ubatch", ubatch, "--out", out.to_str().unwrap()];
+        let output = run(ARGUMENTS.into_iter().chain(more));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let csv = fs::read_to_string(out.join("profile.csv")).unwrap();
+        let rows = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        rows.filter(|row| row[0] == "prefill" && row[3] == "qkv")
+            .map(|row| row[6].parse::<u64>().unwrap())
+            .sum()
+    };
+    // Nine tokens are chunks of 4, 4 and 1.
+    let once = read("512");
+    assert!(once > 0);
+    assert_eq!(read("4"), 3 * once);
+    refused(
+        ARGUMENTS.into_iter().chain(["1", "--ubatch", "0"]),
+        2,
+        &["--ubatch"],
+    );
+}
+
+#[test]
 fn wrong_requests_are_refused() {
     refused(
         ["profile", "--model", "synth:none"],

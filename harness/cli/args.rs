@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use trit_core::{EnergyMode, Generate, MeterChoice, ThreadCount};
+use trit_engine::EngineOptions;
 use trit_engine::file::{FileOptions, I2sForm, ScaleRule, TlTiles};
 
 /// How rows are printed.
@@ -69,7 +70,7 @@ fn sha256(text: &str) -> Result<String, String> {
         .ok_or_else(|| "want 64 hexadecimal digits".to_owned())
 }
 
-/// `--kernel` and `--threads` for one engine.
+/// `--kernel`, `--threads` and what else an engine computes with.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ComputeArgs {
     /// The kernel to use [default: the best that this machine has; see `tritbench kernels` and `tritbench tune`]
@@ -83,6 +84,10 @@ pub(crate) struct ComputeArgs {
     /// The table of `tritbench tune` to choose the kernel by, or `off` [default: this machine's, where there is one]
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub(crate) tune: Option<String>,
+
+    /// Tokens of a prompt that go through the model at a time: more take more memory, and the answer is the same
+    #[arg(long, value_name = "N", default_value_t = EngineOptions::UBATCH, value_parser = positive)]
+    pub(crate) ubatch: usize,
 
     /// Keep packed weights in this directory, and start from them the next time; for model files
     #[arg(long, value_name = "DIR")]

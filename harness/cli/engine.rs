@@ -71,6 +71,7 @@ pub(crate) fn open_as(
         options.head = head.parse::<HeadType>().map_err(word)?;
     }
     options.activations = activations;
+    options.ubatch = compute.ubatch;
     options.max_memory_bytes = compute
         .max_memory
         .map(|mb| (mb as u64).saturating_mul(1_000_000));
