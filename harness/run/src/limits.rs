@@ -88,7 +88,7 @@ fn slice(
     let request = Request::Slice {
         slot: 0,
         iterations: iterations_for(crate::estimate::SLICE_NS, call_ns),
-        warm_up: 0,
+        warm_up: 1,
         reset_peak: false,
         bare: false,
     };
