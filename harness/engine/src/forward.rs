@@ -111,10 +111,17 @@ fn ffn_tokens(tokens: usize) -> usize {
     tokens.div_ceil(ffn_pieces(tokens).max(1)).max(1)
 }
 
+/// Tokens and inputs of the widest linears of a chunk of `tokens` tokens: those around attention, and those of the FFN.
+fn widest_linears(config: &Config, tokens: usize) -> [(usize, usize); 2] {
+    let attention = config.hidden.max(config.heads * config.head_dim);
+    [(tokens, attention), (ffn_tokens(tokens), config.ffn)]
+}
+
 /// The most inputs that a linear has for `tokens` tokens, of all of them together.
 fn widest_inputs(config: &Config, tokens: usize) -> usize {
-    let attention = tokens.saturating_mul(config.hidden.max(config.heads * config.head_dim));
-    attention.max(ffn_tokens(tokens).saturating_mul(config.ffn))
+    let linears = widest_linears(config, tokens);
+    let [attention, ffn] = linears.map(|(tokens, k)| tokens.saturating_mul(k));
+    attention.max(ffn)
 }
 
 /// Rows of one tile of `tokens` tokens.
@@ -135,12 +142,11 @@ impl Buffers {
         };
         let prepared_head = engine.weights.head.prepared_bytes(config.hidden);
         let prepared = |kernel: &dyn Kernel| {
-            let of = |tokens: usize, k: usize| {
+            let [attention, ffn] = widest_linears(config, tokens).map(|(tokens, k)| {
                 let groups = tokens.div_ceil(kernel.token_step());
                 groups.saturating_mul(kernel.prepared_group_bytes(k))
-            };
-            let attention = of(tokens, config.hidden.max(config.heads * config.head_dim));
-            attention.max(of(ffn_tokens(tokens), config.ffn))
+            });
+            attention.max(ffn)
         };
         let scores = attention::scratch(config, tokens, positions);
         let thread = 2 * TILE_OUTPUTS + scores + widest;

@@ -78,21 +78,35 @@ fn open(
     }))
 }
 
-/// Nanoseconds of a call in one slice; `None` when the worker has no answer.
-fn slice(
-    worker: &mut Worker,
-    call_ns: f64,
-    timeout: Duration,
-    interrupted: &dyn Fn() -> bool,
+impl Open {
+    /// Nanoseconds of a call in one slice; `None` when the worker has no answer.
+    fn slice(
+        &self,
+        worker: &mut Worker,
+        timeout: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<f64>, WorkerError> {
+        let iterations = iterations_for(crate::estimate::SLICE_NS, self.call_ns);
+        call_ns(iterations, 1, &mut |request| {
+            worker.ask(request, timeout, interrupted)
+        })
+    }
+}
+
+/// Nanoseconds of a call of what `ask` holds open in slot 0, in a slice of `iterations` after `warm_up`; `None` without an answer.
+pub(crate) fn call_ns(
+    iterations: u64,
+    warm_up: u64,
+    ask: &mut dyn FnMut(&Request) -> Result<Reply, WorkerError>,
 ) -> Result<Option<f64>, WorkerError> {
     let request = Request::Slice {
         slot: 0,
-        iterations: iterations_for(crate::estimate::SLICE_NS, call_ns),
-        warm_up: 1,
+        iterations,
+        warm_up,
         reset_peak: false,
         bare: false,
     };
-    Ok(match worker.ask(&request, timeout, interrupted)? {
+    Ok(match ask(&request)? {
         Reply::Sliced { sample, .. } => {
             Some(sample.time_ns as f64 / sample.iterations.max(1) as f64)
         }
@@ -111,7 +125,7 @@ fn limit(
     };
     let mut best = opened.call_ns;
     for _ in 0..20 {
-        if let Some(call_ns) = slice(worker, opened.call_ns, timeout, interrupted)? {
+        if let Some(call_ns) = opened.slice(worker, timeout, interrupted)? {
             best = best.min(call_ns);
         }
     }
@@ -166,12 +180,9 @@ impl ReadProbe {
     /// # Errors
     /// As [`measure_limits`].
     pub fn slice(&mut self, interrupted: &dyn Fn() -> bool) -> Result<Option<f64>, WorkerError> {
-        let call_ns = slice(
-            &mut self.worker,
-            self.opened.call_ns,
-            self.timeout,
-            interrupted,
-        )?;
+        let call_ns = self
+            .opened
+            .slice(&mut self.worker, self.timeout, interrupted)?;
         Ok(call_ns.map(|call_ns| self.opened.amount_per_iteration as f64 / call_ns))
     }
 }

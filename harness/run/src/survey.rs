@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limits::call_ns;
 use crate::pairing::iterations_for;
 use crate::process::{Worker, WorkerCommand, WorkerError};
 use crate::protocol::{Job, KernelFacts, Reply, Request, Task};
@@ -41,21 +42,7 @@ fn look(
     if !matches!(ask(&open)?, Reply::Opened(_)) {
         return Ok(None);
     }
-    let mut slice = |iterations, warm_up| {
-        let request = Request::Slice {
-            slot: 0,
-            iterations,
-            warm_up,
-            reset_peak: false,
-            bare: false,
-        };
-        Ok(match ask(&request)? {
-            Reply::Sliced { sample, .. } => {
-                Some(sample.time_ns as f64 / sample.iterations.max(1) as f64)
-            }
-            _ => None,
-        })
-    };
+    let mut slice = |iterations, warm_up| call_ns(iterations, warm_up, &mut ask);
     let mut best = slice(1, 1)?;
     if let Some(first) = best.filter(|first| *first < SLOW_NS as f64) {
         // The fastest of three: a look is about the kernel, not about its neighbours.

@@ -192,8 +192,7 @@ fn tiles(
     let mut group = groups.start;
     while group < groups.end {
         let left = groups.end - group;
-        let count = [wide, 2, 1].into_iter().find(|count| *count <= left);
-        let count = count.expect("one group is left");
+        let count = if left < wide { left.min(2) } else { wide };
         let most = (2 * TILE_TOKENS / count).min(TILE_TOKENS);
         let mut token = tokens.start;
         while token < tokens.end {
