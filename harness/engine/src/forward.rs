@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 use trit_kernel::{Activations, AlignedBuf, GemmArgs, Kernel, PreparedBuf};
-use trit_measure::{Clock, ColumnsMut, MonotonicClock, columns, share};
+use trit_measure::{Clock, MonotonicClock, share};
 use trit_ops::{Digits, Floats};
 
 use crate::attention;
@@ -238,9 +238,8 @@ impl Buffers {
         let normed = &*normed;
         weights.head.prepare(ops, hidden, normed, &mut self.digits);
         let digits = &self.digits;
-        let outputs = split(logits, count, 16, engine.team.threads());
-        let mut parts: Parts<_> = outputs.into_iter().zip(&mut self.scratch).collect();
-        engine.team.run_parts(&mut parts, |_, (out, scratch)| {
+        let (team, vocab) = (&engine.team, config.vocab);
+        team.run_columns(logits, vocab, 16, &mut self.scratch, |scratch, out| {
             let start = begun(timed);
             let mine = out.range();
             if count == 1 {
@@ -262,12 +261,11 @@ impl Buffers {
             }
             scratch.worked_since(start);
         });
-        drop(parts);
         let Some(top) = weights.head.top() else {
             return;
         };
         // Each thread settles whole tokens.
-        let (vocab, threads) = (config.vocab, engine.team.threads());
+        let threads = team.threads();
         let (mut xs, mut rest) = (normed, logits);
         let mut parts: Parts<_> = (self.scratch.iter_mut().enumerate())
             .map(|(thread, scratch)| {
@@ -280,16 +278,14 @@ impl Buffers {
                 )
             })
             .collect();
-        engine
-            .team
-            .run_parts(&mut parts, |_, (xs, logits, scratch)| {
-                let start = begun(timed);
-                let tokens = xs.chunks_exact(hidden).zip(logits.chunks_exact_mut(vocab));
-                for (x, logits) in tokens {
-                    top.settle(ops, x, &mut scratch.of_file, logits);
-                }
-                scratch.worked_since(start);
-            });
+        team.run_parts(&mut parts, |_, (xs, logits, scratch)| {
+            let start = begun(timed);
+            let tokens = xs.chunks_exact(hidden).zip(logits.chunks_exact_mut(vocab));
+            for (x, logits) in tokens {
+                top.settle(ops, x, &mut scratch.of_file, logits);
+            }
+            scratch.worked_since(start);
+        });
     }
 }
 
@@ -428,9 +424,8 @@ impl Input<'_> {
         let (tokens, kernel, ops) = (self.tokens, self.kernel, self.engine.ops);
         let (prepared, scales) = (inputs.prepared.view(), &inputs.scales);
         let tile = tile_rows(tokens, kernel.row_step());
-        let outputs = split(out, tokens, kernel.row_step(), scratch.len());
-        let mut parts: Parts<_> = outputs.into_iter().zip(scratch).collect();
-        self.engine.team.run_parts(&mut parts, |_, (out, scratch)| {
+        let (team, width, step) = (&self.engine.team, out.len() / tokens, kernel.row_step());
+        team.run_columns(out, width, step, scratch, |scratch, out| {
             let start = begun(self.timed);
             let mine = out.range();
             let mut first = 0;
@@ -499,49 +494,6 @@ enum Then {
     Replace,
     /// Adds to it: the residual stream.
     Add,
-}
-
-/// A thread's columns of an output: of one token a plain slice, which is had without an allocation.
-enum Output<'a> {
-    Row(Range<usize>, &'a mut [f32]),
-    Columns(ColumnsMut<'a, f32>),
-}
-
-impl Output<'_> {
-    fn range(&self) -> Range<usize> {
-        match self {
-            Self::Row(range, _) => range.clone(),
-            Self::Columns(columns) => columns.range(),
-        }
-    }
-
-    fn row_mut(&mut self, token: usize) -> &mut [f32] {
-        match self {
-            Self::Row(_, row) => row,
-            Self::Columns(columns) => columns.row_mut(token),
-        }
-    }
-}
-
-/// Splits the columns of `out`, rows of `tokens` tokens, between the threads at multiples of `step`.
-fn split(out: &mut [f32], tokens: usize, step: usize, threads: usize) -> Parts<Output<'_>> {
-    let width = out.len() / tokens;
-    let shares = (0..threads).map(|thread| share(width, step, thread, threads));
-    if tokens == 1 {
-        let mut rest = out;
-        shares
-            .map(|range| {
-                let row = rest.split_off_mut(..range.len()).expect(COVERED);
-                Output::Row(range, row)
-            })
-            .collect()
-    } else {
-        let shares: Parts<_> = shares.collect();
-        columns(out, width, &shares)
-            .into_iter()
-            .map(Output::Columns)
-            .collect()
-    }
 }
 
 impl Batch<'_> {

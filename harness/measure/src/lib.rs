@@ -41,7 +41,7 @@ pub use memory::{
 };
 pub use roots::Roots;
 pub use sample::{ProcessSample, ProcessSampler};
-pub use sys::columns::{ColumnsMut, columns};
+pub use sys::columns::ColumnsMut;
 pub use sys::team::Team;
 pub use team::{MAX_THREADS, TeamError, TeamOptions, share};
 pub use threads::default_threads;

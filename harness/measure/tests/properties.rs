@@ -1,10 +1,10 @@
-//! Properties that hold for every input: splits cover, columns are disjoint, and whatever the system's files say,
-//! reading them ends in facts or in nothing.
+//! Properties that hold for every input: splits cover, and whatever the system's files say, reading them ends in facts or in
+//! nothing.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use trit_measure::energy::{self, EnergyStatus, Meter, MeterOptions};
-use trit_measure::{Cgroup, FakeClock, Machine, Memory, Pss, Roots, SystemTimes, columns, share};
+use trit_measure::{Cgroup, FakeClock, Machine, Memory, Pss, Roots, SystemTimes, share};
 
 /// Files that are read, relative to the root of the tree.
 const FILES: &[&str] = &[
@@ -86,33 +86,6 @@ proptest! {
         }
         prop_assert_eq!(next, len);
     }
-
-    #[test]
-    fn columns_are_written_where_they_belong(
-        rows in 0usize..6,
-        cuts in prop::collection::vec(0usize..40, 2..8),
-        extra in 0usize..5,
-        swap in any::<bool>(),
-    ) {
-        let mut cuts = cuts;
-        cuts.sort_unstable();
-        let width = cuts[cuts.len() - 1] + extra;
-        let mut shares: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
-        if swap {
-            shares.reverse();
-        }
-        let mut data = vec![usize::MAX; rows * width];
-        for (i, part) in columns(&mut data, width, &shares).iter_mut().enumerate() {
-            for row in 0..part.rows() {
-                part.row_mut(row).fill(i);
-            }
-        }
-        for (at, &value) in data.iter().enumerate() {
-            let owner = shares.iter().position(|share| share.contains(&(at % width)));
-            prop_assert_eq!(value, owner.unwrap_or(usize::MAX));
-        }
-    }
-
 }
 
 proptest! {

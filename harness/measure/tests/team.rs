@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use trit_measure::{MAX_THREADS, Team, TeamError, TeamOptions, columns, share};
+use trit_measure::{Clock, MAX_THREADS, MonotonicClock, Team, TeamError, TeamOptions, share};
 
 fn message(payload: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<String>() {
@@ -54,22 +54,75 @@ fn sums_and_parts() {
 }
 
 #[test]
-fn threads_write_their_columns() {
-    let (rows, width, threads) = (9, 50, 3);
-    let team = Team::new(threads).unwrap();
-    let mut out = vec![0usize; rows * width];
-    let shares: Vec<_> = (0..threads)
-        .map(|thread| share(width, 8, thread, threads))
-        .collect();
-    team.run_parts(&mut columns(&mut out, width, &shares), |_, part| {
-        let first = part.range().start;
-        for row in 0..part.rows() {
-            for (i, value) in part.row_mut(row).iter_mut().enumerate() {
-                *value = row * width + first + i;
+fn columns_are_dealt_out_once() {
+    for threads in 1..=6 {
+        let team = Team::new(threads).unwrap();
+        let mut pieces = vec![0usize; threads];
+        for (rows, width) in [(9, 50), (1, 1), (1, 1000), (0, 7), (3, 64), (4, 0)] {
+            for step in [1, 7, 8, 16, 100] {
+                let mut out = vec![0usize; rows * width];
+                team.run_columns(&mut out, width, step, &mut pieces, |pieces, part| {
+                    *pieces += 1;
+                    let range = part.range();
+                    assert!(range.start.is_multiple_of(step) && !range.is_empty());
+                    assert!(range.end.is_multiple_of(step) || range.end == width);
+                    for row in 0..part.rows() {
+                        let out = part.row_mut(row).iter_mut();
+                        for (column, value) in range.clone().zip(out) {
+                            *value += row * width + column + 1;
+                        }
+                    }
+                });
+                assert!(out.iter().enumerate().all(|(i, &value)| value == i + 1));
             }
         }
+        assert!(pieces.iter().sum::<usize>() > 0);
+    }
+}
+
+#[test]
+fn a_thread_that_is_held_up_is_helped() {
+    let (threads, width) = (3, 90);
+    let mut out = [0u8; 90];
+    let team = Team::new(threads).unwrap();
+    for held in 0..threads {
+        let done = AtomicUsize::new(0);
+        let mut states: Vec<usize> = (0..threads).collect();
+        team.run_columns(&mut out, width, 1, &mut states, |thread, part| {
+            let mine = part.range().len();
+            if *thread == held {
+                // It goes on only when the others have done all but this piece of its share.
+                let start = MonotonicClock.now_ns();
+                while done.load(Ordering::SeqCst) + mine < width {
+                    let waited = MonotonicClock.now_ns() - start;
+                    assert!(waited < 60_000_000_000, "nobody helps");
+                    std::thread::yield_now();
+                }
+            }
+            done.fetch_add(mine, Ordering::SeqCst);
+        });
+        assert_eq!(done.load(Ordering::SeqCst), width);
+    }
+}
+
+#[test]
+fn a_panic_in_a_piece_leaves_a_team_that_works() {
+    let team = Team::new(2).unwrap();
+    let mut out = [0u8; 64];
+    let fall = || team.run_columns(&mut out, 64, 1, &mut [(), ()], |(), _| panic!("fell"));
+    let result = catch_unwind(AssertUnwindSafe(fall));
+    assert_eq!(message(&*result.unwrap_err()), "fell");
+    team.run_columns(&mut out, 64, 1, &mut [(), ()], |(), part| {
+        part.row_mut(0).fill(1);
     });
-    assert!(out.iter().enumerate().all(|(i, &value)| i == value));
+    assert_eq!(out, [1; 64]);
+}
+
+#[test]
+#[should_panic(expected = "a state for each thread")]
+fn fewer_states_than_threads_are_refused() {
+    let team = Team::new(2).unwrap();
+    team.run_columns(&mut [0u8; 4], 4, 1, &mut [()], |(), _| ());
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod file_map;
 mod heap;
 mod huge_buf;
 pub mod interrupt;
+mod left;
 pub(crate) mod perf;
 pub mod process;
 pub(crate) mod team;

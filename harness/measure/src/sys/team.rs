@@ -6,13 +6,20 @@
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 use super::affinity;
-use crate::{Clock, MAX_THREADS, MonotonicClock, TeamError, TeamOptions};
+use super::columns::{ColumnsMut, Matrix};
+use super::left::Left;
+use crate::{Clock, MAX_THREADS, MonotonicClock, TeamError, TeamOptions, share};
+
+/// Among how many of the next threads one that is through looks for work: what others still have is on cache lines of theirs, and a
+/// look at all of many takes as long as a region.
+const NEIGHBOURS: usize = 4;
 
 /// A value on cache lines of its own: 128 bytes, since x86 prefetches lines in pairs and some Arm cores have lines
 /// of 128 bytes.
@@ -169,10 +176,43 @@ pub struct Team {
     workers: Vec<JoinHandle<()>>,
     /// Held while a region runs.
     turn: Mutex<()>,
+    /// What each thread has still to do of a region that is dealt out while it runs.
+    left: Vec<Padded<Left>>,
     id: u64,
     /// The CPU of the caller, where threads are pinned.
     caller_cpu: Option<usize>,
     pinned: bool,
+}
+
+/// The elements of a slice, one each for the threads of a region.
+struct Each<'a, P> {
+    first: *mut P,
+    len: usize,
+    elements: PhantomData<&'a mut [P]>,
+}
+
+// SAFETY: threads take different elements of it (`get` demands it), and `P` may be used on any thread.
+unsafe impl<P: Send> Sync for Each<'_, P> {}
+
+impl<'a, P> Each<'a, P> {
+    fn new(elements: &'a mut [P]) -> Self {
+        Self {
+            first: elements.as_mut_ptr(),
+            len: elements.len(),
+            elements: PhantomData,
+        }
+    }
+
+    /// The element of a thread.
+    ///
+    /// # Safety
+    /// While the result is used, nobody else may get the same element.
+    #[expect(clippy::mut_from_ref, reason = "the caller takes each element once")]
+    unsafe fn get(&self, thread: usize) -> &mut P {
+        assert!(thread < self.len, "no element for thread {thread}");
+        // SAFETY: the element is inside of the slice, which is borrowed for as long as `self` is; the caller promises the rest.
+        unsafe { &mut *self.first.add(thread) }
+    }
 }
 
 impl fmt::Debug for Team {
@@ -231,6 +271,9 @@ impl Team {
             shared,
             workers: Vec::with_capacity(threads - 1),
             turn: Mutex::new(()),
+            left: std::iter::repeat_with(Padded::default)
+                .take(threads)
+                .collect(),
             id,
             caller_cpu: cpus.as_ref().map(|cpus| cpus[0]),
             pinned: cpus.is_some(),
@@ -283,7 +326,13 @@ impl Team {
     /// With the panic of the job, after all threads have finished; the team stays usable. When called from inside
     /// a job while the team is busy.
     pub fn run<F: Fn(usize) + Sync>(&self, job: F) {
-        let _turn = match self.turn.try_lock() {
+        let _turn = self.take_turn();
+        self.region(job);
+    }
+
+    /// Waits until no other caller runs a region.
+    fn take_turn(&self) -> MutexGuard<'_, ()> {
+        match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(std::sync::TryLockError::WouldBlock) => {
@@ -293,7 +342,11 @@ impl Team {
                 );
                 lock(&self.turn)
             }
-        };
+        }
+    }
+
+    /// Runs a job on all threads. The caller holds the turn.
+    fn region<F: Fn(usize) + Sync>(&self, job: F) {
         self.pin_caller();
         let workers = self.workers.len();
         if workers == 0 {
@@ -324,26 +377,56 @@ impl Team {
     /// # Panics
     /// As for [`Team::run`], and when there are more parts than threads.
     pub fn run_parts<P: Send>(&self, parts: &mut [P], job: impl Fn(usize, &mut P) + Sync) {
-        struct First<P>(*mut P);
-        // SAFETY: the threads use it to take different elements of a slice of `P: Send`, see below.
-        unsafe impl<P: Send> Sync for First<P> {}
-        impl<P> First<P> {
-            fn get(&self) -> *mut P {
-                self.0
-            }
-        }
         let (len, threads) = (parts.len(), self.threads());
         assert!(
             len <= threads,
             "{len} parts are more than {threads} threads"
         );
-        let first = First(parts.as_mut_ptr());
+        let parts = Each::new(parts);
         self.run(|thread| {
             if thread < len {
-                // SAFETY: `thread` is inside of `parts`, which is borrowed for longer than the region lasts, and a
-                // region calls the job once for each thread, so nobody else has this element.
-                let part = unsafe { &mut *first.get().add(thread) };
-                job(thread, part);
+                // SAFETY: a region calls the job once for each thread, so nobody else has this element.
+                job(thread, unsafe { parts.get(thread) });
+            }
+        });
+    }
+
+    /// Runs `job(state, columns)` until all columns of `out` were dealt out once, a row-major matrix of rows of `width` elements:
+    /// thread `i` works with `states[i]`. Each thread begins with its share (that of [`crate::share`], at multiples of `step`), most
+    /// of it in one piece and what is left in smaller ones; a thread that is through takes from the ends of its neighbours' shares.
+    /// So a thread that the system or a slow core holds up is not waited for with all of its share.
+    ///
+    /// # Panics
+    /// As for [`Team::run`], and when `states` are not as many as threads, `step` is 0, or `out` is no matrix of that width.
+    pub fn run_columns<T: Send, S: Send>(
+        &self,
+        out: &mut [T],
+        width: usize,
+        step: usize,
+        states: &mut [S],
+        job: impl Fn(&mut S, &mut ColumnsMut<'_, T>) + Sync,
+    ) {
+        let threads = self.threads();
+        assert_eq!(states.len(), threads, "a state for each thread");
+        let matrix = Matrix::new(out, width);
+        let states = Each::new(states);
+        let _turn = self.take_turn();
+        for (thread, left) in self.left.iter().enumerate() {
+            left.0.set(&share(width.div_ceil(step), 1, thread, threads));
+        }
+        self.region(|thread| {
+            // SAFETY: a region calls the job once for each thread, so nobody else has this element.
+            let state = unsafe { states.get(thread) };
+            let own = || self.left[thread].0.take(threads > 1);
+            let of_neighbours = || {
+                let mut neighbours =
+                    (1..threads.min(NEIGHBOURS + 1)).map(|i| (thread + i) % threads);
+                neighbours.find_map(|other| self.left[other].0.take_end())
+            };
+            while let Some(steps) = own().or_else(of_neighbours) {
+                let range = steps.start * step..(steps.end * step).min(width);
+                // SAFETY: the shares are disjoint, and a share gives each of its steps once.
+                job(state, &mut unsafe { matrix.columns(range) });
             }
         });
     }
