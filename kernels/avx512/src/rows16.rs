@@ -1,6 +1,9 @@
 //! What the kernels over sixteen interleaved rows share: all of [`Kernel`] but the inner loops, which are a [`Body`].
 
-use std::arch::x86_64::{__m512i, _mm512_set1_epi32, _mm512_storeu_si512};
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi32, _mm512_set1_epi32, _mm512_srai_epi32, _mm512_storeu_si512,
+    _mm512_sub_epi32,
+};
 use std::ops::Range;
 
 use trit_kernel::{
@@ -9,13 +12,12 @@ use trit_kernel::{
 
 /// Rows that share a 64-byte block.
 pub(crate) const LANES: usize = 16;
-/// Row groups that GEMV walks at once: sixteen accumulators, and four streams for the prefetchers.
-const STREAMS: usize = 4;
 /// Tokens of the largest GEMM tile, which has two groups: a block of two bits costs 14 instructions of unpacking for 64 products.
 /// Tiles of 10 and 12 tokens fit the registers too, but ran at 70 % and 48 % of this speed on Zen 5 (tiles of 6: 97 %).
 pub(crate) const TILE_TOKENS: usize = 8;
-/// How far ahead GEMV asks for weights, in bytes of one stream.
-pub(crate) const AHEAD: usize = 2048;
+/// How many bytes ahead GEMV asks for weights. It reads a row group after the other, in the order of memory: one stream that is far
+/// ahead gets more of the bandwidth of a core than four of which each is 2 KiB ahead.
+pub(crate) const AHEAD: usize = 6144;
 
 /// The inner loops of a kernel. A value is the proof that the instruction set is there.
 pub(crate) trait Body: Send + Sync + 'static {
@@ -26,8 +28,8 @@ pub(crate) trait Body: Send + Sync + 'static {
     /// often as with two, and loads half as many activations.
     const TILE_GROUPS: usize;
 
-    /// Stores the sums of the call's only token for the row groups `group + s · stride`, `s < S`.
-    fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize);
+    /// Stores the sums of the call's only token for the row group `group`.
+    fn gemv(&self, call: &mut Call<'_>, group: usize);
 
     /// Stores the sums of `tokens` tokens from `token` for `G` row groups from `group`: 1 to [`TILE_TOKENS`] tokens, with four
     /// groups up to half as many.
@@ -82,10 +84,9 @@ impl<B: Body> Kernel for Rows16<B> {
         let mut call = Call::new(Self::LAYOUT, args);
         let (groups, tokens) = (call.groups(), call.tokens());
         if tokens.len() == 1 {
-            streams(groups, |group, stride, groups| match groups {
-                STREAMS => self.0.gemv::<STREAMS>(&mut call, group, stride),
-                _ => self.0.gemv::<1>(&mut call, group, stride),
-            });
+            for group in groups {
+                self.0.gemv(&mut call, group);
+            }
         } else {
             tiles(
                 B::TILE_GROUPS,
@@ -212,17 +213,28 @@ fn tiles(
     }
 }
 
-/// Visits the row groups of a GEMV, [`STREAMS`] at a time and as many parts of the rows apart, so that each stream runs on
-/// through memory and what is prefetched past the end of a group is the next group of the same stream.
-/// `visit(group, stride, groups)` gets the groups `group + i · stride` for `i < groups`, where `groups` is `STREAMS` or 1.
-fn streams(groups: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
-    let part = groups.len() / STREAMS;
-    for i in 0..part {
-        visit(groups.start + i, part, STREAMS);
+/// The sums of the products of each plane, where a block adds to `acc[block % U]`. With fewer sums a product would wait for the one
+/// before it.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn sum_planes<const U: usize>(acc: [[__m512i; 4]; U]) -> [__m512i; 4] {
+    let mut sums = acc[0];
+    for acc in &acc[1..] {
+        for (sum, acc) in sums.iter_mut().zip(acc) {
+            *sum = _mm512_add_epi32(*sum, *acc);
+        }
     }
-    for group in groups.start + part * STREAMS..groups.end {
-        visit(group, 1, 1);
-    }
+    sums
+}
+
+/// `Σ weight · act` of sixteen rows from the sums of `code · act` of the four planes, in which codes stood where they stand in the byte,
+/// plane `p` at bit `2p`, and the sum of the activations. The shifts are exact.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn join_planes([a, b, c, d]: [__m512i; 4], act_sum: i32) -> __m512i {
+    let low = _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b));
+    let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d));
+    _mm512_sub_epi32(_mm512_add_epi32(low, high), _mm512_set1_epi32(act_sum))
 }
 
 /// Four activations in every dword.

@@ -8,14 +8,13 @@
 //! A block costs 13 instructions for 320 weights where two bits cost 8 for 256: it pays where memory is the limit.
 
 use std::arch::x86_64::{
-    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_mask_sub_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
-    _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
+    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_mask_sub_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8, _mm512_permutexvar_epi8,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_sub_epi32,
 };
 use trit_kernel::{Cpu, Isa, Kernel, KernelInfo, PaddedToken, Unavailable};
 
-use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast};
+use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast, join_planes, sum_planes};
 
 /// `DECODE[byte & 127]`: the codes of the first four weights at bits 0, 2, 4, 6, if they are not negative.
 static DECODE: [u8; 128] = decode_table();
@@ -57,9 +56,9 @@ impl Body for Vbmi {
     const INFO: &'static KernelInfo = &crate::VBMI;
     const TILE_GROUPS: usize = 2;
 
-    fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize) {
+    fn gemv(&self, call: &mut Call<'_>, group: usize) {
         // SAFETY: `self` exists, so `open` saw AVX-512 VBMI.
-        unsafe { gemv_groups::<S>(call, group, stride) }
+        unsafe { gemv_group(call, group) }
     }
 
     fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
@@ -109,45 +108,57 @@ impl Tables {
     }
 }
 
-/// The sums of one token for the row groups `group + s · stride`.
+/// Blocks that GEMV adds up apart: decoding takes so long that eight sums hide the latency of `vpdpbusd`.
+const UNROLL: usize = 2;
+
+/// The sums of one token for the row group `group`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
-fn gemv_groups<const S: usize>(call: &mut Call<'_>, group: usize, stride: usize) {
+fn gemv_group(call: &mut Call<'_>, group: usize) {
     let token = call.tokens().start;
     let PaddedToken { acts, sum } = call.token(token);
-    let weights: [&[u8]; S] = std::array::from_fn(|s| call.group(group + s * stride));
     let tables = Tables::load();
     let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
-    let mut acc = [[_mm512_setzero_si512(); 4]; S];
-    assert!(acts.len() >= call.blocks * 20 && weights.iter().all(|w| w.len() == call.blocks * 64));
-    for block in 0..call.blocks {
-        for s in 0..S {
-            // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above). A prefetch may name any address.
-            let w = unsafe {
-                let at = weights[s].as_ptr().add(block * 64);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                _mm512_loadu_si512(at.cast())
-            };
-            let (four, fifth) = tables.decode(w);
-            for p in 0..4 {
-                // SAFETY: `block < blocks`, and the activations have 20 bytes a block (checked above).
-                let act = unsafe { broadcast(acts.as_ptr().add(block * 20 + p * 4)) };
-                acc[s][p] = _mm512_dpbusd_epi32(acc[s][p], _mm512_and_si512(four, masks[p]), act);
-            }
-            // SAFETY: as above.
-            let act = unsafe { broadcast(acts.as_ptr().add(block * 20 + 16)) };
-            // The fifth code stands at bit 0, as those of the first plane do.
-            acc[s][0] = _mm512_dpbusd_epi32(acc[s][0], fifth, act);
+    let mut acc = [[_mm512_setzero_si512(); 4]; UNROLL];
+    let (weights, _) = call.group(group).as_chunks();
+    let (acts, _) = acts[..call.blocks * 20].as_chunks();
+    let (sets, rest) = weights.as_chunks::<UNROLL>();
+    let (act_sets, act_rest) = acts.as_chunks::<UNROLL>();
+    for (weights, acts) in sets.iter().zip(act_sets) {
+        for u in 0..UNROLL {
+            add_block(&mut acc[u], &weights[u], &acts[u], &tables, masks);
         }
     }
-    let act_sum = _mm512_set1_epi32(sum);
-    for s in 0..S {
-        let [a, b, c, d] = acc[s];
-        // The codes of plane p stood 2p bits too high in every product, so the shifts are exact.
-        let low = _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b));
-        let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d));
-        let sums = _mm512_sub_epi32(_mm512_add_epi32(low, high), act_sum);
-        call.store(group + s * stride, token, sums);
+    for (weights, acts) in rest.iter().zip(act_rest) {
+        add_block(&mut acc[0], weights, acts, &tables, masks);
     }
+    call.store(group, token, join_planes(sum_planes(acc), sum));
+}
+
+/// Adds the products of a block, codes where they stand in a decoded byte, a sum a plane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi")]
+fn add_block(
+    acc: &mut [__m512i; 4],
+    weights: &[u8; 64],
+    acts: &[u8; 20],
+    tables: &Tables,
+    masks: [__m512i; 4],
+) {
+    // SAFETY: the block is the 64 bytes that are loaded. A prefetch may name any address.
+    let w = unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());
+        _mm512_loadu_si512(weights.as_ptr().cast())
+    };
+    let (four, fifth) = tables.decode(w);
+    for p in 0..4 {
+        // SAFETY: there are 20 activations.
+        let act = unsafe { broadcast(acts.as_ptr().add(4 * p)) };
+        acc[p] = _mm512_dpbusd_epi32(acc[p], _mm512_and_si512(four, masks[p]), act);
+    }
+    // SAFETY: as above.
+    let act = unsafe { broadcast(acts.as_ptr().add(16)) };
+    // The fifth code stands at bit 0, as those of the first plane do.
+    acc[0] = _mm512_dpbusd_epi32(acc[0], fifth, act);
 }
 
 /// Adds the products of plane `$p` for all tokens of a tile; `$codes` are its codes, one register a row group.

@@ -9,13 +9,12 @@
 //! unpacked plane serves many tokens and a single accumulator a tile leaves room for more tiles.
 
 use std::arch::x86_64::{
-    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_sub_epi32,
+    __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_sub_epi32,
 };
 use trit_kernel::{Cpu, Isa, Kernel, KernelInfo, PaddedToken, Unavailable};
 
-use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast};
+use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast, join_planes, sum_planes};
 
 /// Proof that the CPU has AVX-512 VNNI: made by [`open`] alone.
 struct Vnni(());
@@ -29,9 +28,9 @@ impl Body for Vnni {
     const INFO: &'static KernelInfo = &crate::VNNI;
     const TILE_GROUPS: usize = 4;
 
-    fn gemv<const S: usize>(&self, call: &mut Call<'_>, group: usize, stride: usize) {
+    fn gemv(&self, call: &mut Call<'_>, group: usize) {
         // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
-        unsafe { gemv_groups::<S>(call, group, stride) }
+        unsafe { gemv_group(call, group) }
     }
 
     fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
@@ -40,39 +39,44 @@ impl Body for Vnni {
     }
 }
 
-/// The sums of one token for the row groups `group + s · stride`.
+/// Blocks that GEMV adds up apart: their sixteen sums hide the latency of `vpdpbusd`.
+const UNROLL: usize = 4;
+
+/// The sums of one token for the row group `group`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn gemv_groups<const S: usize>(call: &mut Call<'_>, group: usize, stride: usize) {
+fn gemv_group(call: &mut Call<'_>, group: usize) {
     let token = call.tokens().start;
     let PaddedToken { acts, sum } = call.token(token);
-    let weights: [&[u8]; S] = std::array::from_fn(|s| call.group(group + s * stride));
     let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
-    let mut acc = [[_mm512_setzero_si512(); 4]; S];
-    assert!(acts.len() >= call.blocks * 16 && weights.iter().all(|w| w.len() == call.blocks * 64));
-    for block in 0..call.blocks {
-        // SAFETY: `block < blocks`, and the activations have 16 bytes a block (checked above).
-        let act: [__m512i; 4] =
-            std::array::from_fn(|p| unsafe { broadcast(acts.as_ptr().add(block * 16 + p * 4)) });
-        for s in 0..S {
-            // SAFETY: `block < blocks`, and each group has 64 bytes a block (checked above). A prefetch may name any address.
-            let w = unsafe {
-                let at = weights[s].as_ptr().add(block * 64);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                _mm512_loadu_si512(at.cast())
-            };
-            for p in 0..4 {
-                acc[s][p] = _mm512_dpbusd_epi32(acc[s][p], _mm512_and_si512(w, masks[p]), act[p]);
-            }
+    let mut acc = [[_mm512_setzero_si512(); 4]; UNROLL];
+    let (weights, _) = call.group(group).as_chunks();
+    let (acts, _) = acts[..call.blocks * 16].as_chunks();
+    let (sets, rest) = weights.as_chunks::<UNROLL>();
+    let (act_sets, act_rest) = acts.as_chunks::<UNROLL>();
+    for (weights, acts) in sets.iter().zip(act_sets) {
+        for u in 0..UNROLL {
+            add_block(&mut acc[u], &weights[u], &acts[u], masks);
         }
     }
-    let act_sum = _mm512_set1_epi32(sum);
-    for s in 0..S {
-        let [a, b, c, d] = acc[s];
-        // The codes of plane p stood 2p bits too high in every product, so the shifts are exact.
-        let low = _mm512_add_epi32(a, _mm512_srai_epi32::<2>(b));
-        let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<6>(d));
-        let sums = _mm512_sub_epi32(_mm512_add_epi32(low, high), act_sum);
-        call.store(group + s * stride, token, sums);
+    for (weights, acts) in rest.iter().zip(act_rest) {
+        add_block(&mut acc[0], weights, acts, masks);
+    }
+    call.store(group, token, join_planes(sum_planes(acc), sum));
+}
+
+/// Adds the products of a block, codes where they stand in the byte, a sum a plane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn add_block(acc: &mut [__m512i; 4], weights: &[u8; 64], acts: &[u8; 16], masks: [__m512i; 4]) {
+    // SAFETY: the block is the 64 bytes that are loaded. A prefetch may name any address.
+    let w = unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());
+        _mm512_loadu_si512(weights.as_ptr().cast())
+    };
+    for p in 0..4 {
+        // SAFETY: there are 16 activations.
+        let act = unsafe { broadcast(acts.as_ptr().add(4 * p)) };
+        acc[p] = _mm512_dpbusd_epi32(acc[p], _mm512_and_si512(w, masks[p]), act);
     }
 }
 
