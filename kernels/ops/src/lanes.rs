@@ -277,18 +277,17 @@ pub(crate) fn to_f16<S: Simd>(s: S, x: &[f32], out: &mut [f16]) {
     }
 }
 
-/// How far ahead of its reads each stream of `rows_dot` asks for its bytes. Four streams and 2 KiB read the head of a model
-/// (rows of 5 KiB) as fast as the best read probe on Zen 5.
-pub(crate) const AHEAD: usize = 2048;
+/// How far ahead of their reads all streams of a product with one input together ask for bytes.
+pub(crate) const AHEAD: usize = 8192;
 
 #[inline(always)]
 pub(crate) fn rows_dot<S: Simd>(s: S, weights: Floats<'_>, x: &[f32], out: &mut [f32]) {
     match weights {
-        Floats::F32(weights) => rows_dot_of::<S, f32, 1>(s, weights, x, out),
-        Floats::F16(weights) => rows_dot_of::<S, f16, 2>(s, weights, x, out),
+        Floats::F32(weights) => rows_dot_of::<S, f32, 2, 1>(s, weights, x, out),
+        Floats::F16(weights) => rows_dot_of::<S, f16, 2, 2>(s, weights, x, out),
         Floats::I8(weights, scales) => {
             assert_eq!(scales.len(), out.len(), "rows_dot: a scale a row");
-            rows_dot_of::<S, i8, 4>(s, weights, x, out);
+            rows_dot_of::<S, i8, 4, 4>(s, weights, x, out);
             for (out, scale) in zip(out, scales) {
                 *out *= scale;
             }
@@ -296,8 +295,10 @@ pub(crate) fn rows_dot<S: Simd>(s: S, weights: Floats<'_>, x: &[f32], out: &mut 
     }
 }
 
+/// In `R` streams, lines of `U` vectors. The sum of a row is one chain of additions: with two streams and one vector a line, memory is
+/// slower than the chains; with four vectors a line it takes four streams. Fewer streams get more of the memory.
 #[inline(always)]
-fn rows_dot_of<S: Simd, E: Element, const U: usize>(
+fn rows_dot_of<S: Simd, E: Element, const R: usize, const U: usize>(
     s: S,
     weights: &[E],
     x: &[f32],
@@ -313,8 +314,8 @@ fn rows_dot_of<S: Simd, E: Element, const U: usize>(
         out.fill(0.0);
         return;
     }
-    let done = if S::ACCUMULATORS >= 4 {
-        streams::<S, E, 4, U>(s, weights, x, out)
+    let done = if S::ACCUMULATORS >= R {
+        streams::<S, E, R, U>(s, weights, x, out)
     } else {
         0
     };
@@ -358,7 +359,7 @@ fn rows_dots<S: Simd, E: Element, const R: usize, const U: usize>(
     for (i, x) in x.iter().enumerate() {
         for r in 0..R {
             let at = lines[r].as_ptr().wrapping_add(i).cast::<u8>();
-            s.prefetch(at.wrapping_add(AHEAD));
+            s.prefetch(at.wrapping_add(AHEAD / R));
         }
         for u in 0..U {
             let x = s.load(&x[u]);

@@ -15,7 +15,7 @@ use std::array::from_fn;
 
 use half::f16;
 
-use crate::lanes::reduce_all;
+use crate::lanes::{AHEAD, reduce_all};
 use crate::simd::{LANES, Simd};
 
 /// Numbers of a group; rows are whole groups.
@@ -28,10 +28,8 @@ const BINADES: u32 = 16;
 pub const MAX_COLUMNS: usize = 1 << 16;
 /// Vectors of a group.
 const VECTORS: usize = GROUP / LANES;
-/// Rows that go through memory side by side.
-const STREAMS: usize = 4;
-/// How far ahead of its reads each stream asks for its bytes.
-const AHEAD: usize = 2560;
+/// Rows that go through memory side by side. The sum of one is a chain of additions, which memory would wait for.
+const STREAMS: usize = 2;
 
 /// Some rows of a matrix of narrow halves.
 #[derive(Clone, Copy, Debug)]
@@ -280,7 +278,7 @@ fn dots<S: Simd, const R: usize>(
         }
         for r in 0..R {
             for line in 0..GROUP_BYTES / 64 {
-                s.prefetch(lines[r][at].as_ptr().wrapping_add(AHEAD + 64 * line));
+                s.prefetch(lines[r][at].as_ptr().wrapping_add(AHEAD / R + 64 * line));
             }
             sums[r] = multiply(s, &lines[r][at], rows[r].base, x, sums[r]);
         }
