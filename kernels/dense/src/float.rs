@@ -12,7 +12,7 @@ use half::f16;
 use crate::driver::{GROUP, Panel};
 
 /// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// Vectors of floats on one instruction set.
 ///

@@ -12,7 +12,7 @@ use crate::driver::{GROUP, Panel};
 use crate::float::Lanes;
 
 /// How far ahead of its reads a GEMV stream asks for its bytes.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// Bytes of the weights of a panel.
 const fn weight_bytes(rows: usize, k: usize) -> usize {

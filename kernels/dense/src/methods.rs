@@ -108,7 +108,7 @@ macro_rules! method {
 macro_rules! float_method {
     ($open:ident, $name:ident, $info:ident, $lanes:ty, $weight:ty, $vectors:literal by $pass:literal x $groups:literal, $attr:meta) => {
         method!(
-            $open, $name, $info, <$lanes as float::Lanes>::N, $vectors x $groups, 4, 1024, $attr,
+            $open, $name, $info, <$lanes as float::Lanes>::N, $vectors x $groups, 2, 1024, $attr,
             panel_bytes |rows, k| float::panel_bytes::<$weight>(rows, k),
             group_bytes float::group_bytes,
             pack |rows, weights, k, panel, _scales| float::pack_panel::<$weight>(rows, weights, k, panel),
@@ -124,7 +124,7 @@ macro_rules! float_method {
 macro_rules! int8_method {
     ($open:ident, $name:ident, $info:ident, $bytes:ty, $vectors:literal by $pass:literal x $groups:literal, $attr:meta) => {
         method!(
-            $open, $name, $info, <<$bytes as Bytes>::F as float::Lanes>::N, $vectors x $groups, 4, usize::MAX, $attr,
+            $open, $name, $info, <<$bytes as Bytes>::F as float::Lanes>::N, $vectors x $groups, 2, usize::MAX, $attr,
             panel_bytes |rows, k| int8::panel_bytes(rows, k),
             group_bytes int8::group_bytes,
             pack |rows, weights, k, panel, scales| int8::pack_panel::<$bytes>(rows, weights, k, panel, scales),
@@ -181,7 +181,7 @@ methods! { "x86_64",
         target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"));
     q4_method!(q4_avx2, Q4Avx2, Q4_AVX2, Avx2, 2 x 1, 2 ahead 4096, target_feature(enable = "avx2,fma,f16c"));
     q4_method!(q4_avxvnni, Q4AvxVnni, Q4_AVXVNNI, AvxVnni, 2 x 1, 2 ahead 4096, target_feature(enable = "avx2,fma,f16c,avxvnni"));
-    q4_method!(q4_avx512, Q4Avx512, Q4_AVX512, Vnni, 2 x 1, 4 ahead 2048,
+    q4_method!(q4_avx512, Q4Avx512, Q4_AVX512, Vnni, 2 x 1, 2 ahead 4096,
         target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"));
 }
 
