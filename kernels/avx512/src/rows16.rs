@@ -28,8 +28,8 @@ pub(crate) trait Body: Send + Sync + 'static {
     /// often as with two, and loads half as many activations.
     const TILE_GROUPS: usize;
 
-    /// Stores the sums of the call's only token for the row group `group`.
-    fn gemv(&self, call: &mut Call<'_>, group: usize);
+    /// Stores the sums of the call's only token, a row group after the other.
+    fn gemv(&self, call: &mut Call<'_>);
 
     /// Stores the sums of `tokens` tokens from `token` for `G` row groups from `group`: 1 to [`TILE_TOKENS`] tokens, with four
     /// groups up to half as many.
@@ -82,15 +82,13 @@ impl<B: Body> Kernel for Rows16<B> {
     fn gemm(&self, args: GemmArgs<'_>) {
         args.check(B::INFO, 0);
         let mut call = Call::new(Self::LAYOUT, args);
-        let (groups, tokens) = (call.groups(), call.tokens());
+        let tokens = call.tokens();
         if tokens.len() == 1 {
-            for group in groups {
-                self.0.gemv(&mut call, group);
-            }
+            self.0.gemv(&mut call);
         } else {
             tiles(
                 B::TILE_GROUPS,
-                groups,
+                call.groups(),
                 &tokens,
                 |group, groups, token, tokens| match groups {
                     4 => self.0.tile::<4>(&mut call, group, token, tokens),
@@ -129,7 +127,7 @@ impl<'a> Call<'a> {
     }
 
     /// The row groups of the call, the first and last of them perhaps in part.
-    fn groups(&self) -> Range<usize> {
+    pub(crate) fn groups(&self) -> Range<usize> {
         self.rows.start / LANES..self.rows.end.div_ceil(LANES)
     }
 

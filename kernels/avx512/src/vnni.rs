@@ -28,9 +28,9 @@ impl Body for Vnni {
     const INFO: &'static KernelInfo = &crate::VNNI;
     const TILE_GROUPS: usize = 4;
 
-    fn gemv(&self, call: &mut Call<'_>, group: usize) {
+    fn gemv(&self, call: &mut Call<'_>) {
         // SAFETY: `self` exists, so `open` saw AVX-512 VNNI.
-        unsafe { gemv_group(call, group) }
+        unsafe { gemv(call) }
     }
 
     fn tile<const G: usize>(&self, call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
@@ -42,26 +42,28 @@ impl Body for Vnni {
 /// Blocks that GEMV adds up apart: their sixteen sums hide the latency of `vpdpbusd`.
 const UNROLL: usize = 4;
 
-/// The sums of one token for the row group `group`.
+/// The sums of one token for all row groups.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn gemv_group(call: &mut Call<'_>, group: usize) {
+fn gemv(call: &mut Call<'_>) {
     let token = call.tokens().start;
     let PaddedToken { acts, sum } = call.token(token);
     let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
-    let mut acc = [[_mm512_setzero_si512(); 4]; UNROLL];
-    let (weights, _) = call.group(group).as_chunks();
     let (acts, _) = acts[..call.blocks * 16].as_chunks();
-    let (sets, rest) = weights.as_chunks::<UNROLL>();
     let (act_sets, act_rest) = acts.as_chunks::<UNROLL>();
-    for (weights, acts) in sets.iter().zip(act_sets) {
-        for u in 0..UNROLL {
-            add_block(&mut acc[u], &weights[u], &acts[u], masks);
+    for group in call.groups() {
+        let mut acc = [[_mm512_setzero_si512(); 4]; UNROLL];
+        let (weights, _) = call.group(group).as_chunks();
+        let (sets, rest) = weights.as_chunks::<UNROLL>();
+        for (weights, acts) in sets.iter().zip(act_sets) {
+            for u in 0..UNROLL {
+                add_block(&mut acc[u], &weights[u], &acts[u], masks);
+            }
         }
+        for (weights, acts) in rest.iter().zip(act_rest) {
+            add_block(&mut acc[0], weights, acts, masks);
+        }
+        call.store(group, token, join_planes(sum_planes(acc), sum));
     }
-    for (weights, acts) in rest.iter().zip(act_rest) {
-        add_block(&mut acc[0], weights, acts, masks);
-    }
-    call.store(group, token, join_planes(sum_planes(acc), sum));
 }
 
 /// Adds the products of a block, codes where they stand in the byte, a sum a plane.
