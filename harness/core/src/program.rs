@@ -15,6 +15,9 @@ pub enum ProgramOutput {
     LlamaBench,
     /// Lines of `<nanoseconds>,<tokens>`; others are ignored.
     NanosTokens,
+    /// The lines `prompt eval time = <ms> ms / <n> tokens` and `eval time = <ms> ms / <n> runs` with which `llama-cli`, `llama-perplexity`
+    /// and their like end, on either stream. Prompts are as many as their tokens make of the length that was asked for.
+    LlamaTimings,
 }
 
 /// How the answer of a program is compared with ours.

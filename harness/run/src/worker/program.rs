@@ -31,6 +31,7 @@ struct Said {
 /// How a run of a program ended.
 struct Ran {
     stdout: String,
+    stderr: String,
     outside: Outside,
 }
 
@@ -90,12 +91,7 @@ impl Subject for Program {
         let mut all = Done::default();
         for _ in 0..iterations {
             let ran = run(&self.task.command, self.max_rss_bytes)?;
-            let said = parse(
-                &ran.stdout,
-                self.task.output,
-                self.task.prefill,
-                self.tokens,
-            )?;
+            let said = parse(&ran, self.task.output, self.task.prefill, self.tokens)?;
             all.calls += said.calls;
             all.time_ns += said.time_ns;
             let outside = all.outside.get_or_insert_default();
@@ -190,21 +186,23 @@ fn run(command: &[String], max_rss_bytes: u64) -> Result<Ran, Fault> {
         .wait()
         .map_err(|error| Fault::failed(format!("cannot wait for `{name}`: {error}")))?;
     let complaints = stderr.and_then(|stream| stream.recv().ok());
+    let complaints = complaints.unwrap_or_default();
+    let stderr = String::from_utf8_lossy(&complaints).into_owned();
     if !status.success() {
-        return Err(ended(name, status, &complaints.unwrap_or_default()));
+        return Err(ended(name, status, &stderr));
     }
     let cpu = children_times()
         .zip(before)
         .map(|(after, before)| after.since(&before));
     Ok(Ran {
         stdout: String::from_utf8_lossy(&bytes).into_owned(),
+        stderr,
         outside: Outside { cpu, memory },
     })
 }
 
-fn ended(name: &str, status: ExitStatus, complaints: &[u8]) -> Fault {
-    let text = String::from_utf8_lossy(complaints);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+fn ended(name: &str, status: ExitStatus, stderr: &str) -> Fault {
+    let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
     let said = last.map_or_else(String::new, |line| format!(": {}", start_of(line)));
     Fault::failed(format!("`{name}` ended with {status}{said}"))
 }
@@ -257,8 +255,22 @@ fn bench_tests(stdout: &str) -> Result<Vec<BenchTest>, Fault> {
     Ok(tests)
 }
 
+/// Nanoseconds and tokens of a line of llama.cpp's timings, of prompts or of generated tokens. What stands before is the name of a function.
+fn timing(line: &str, prefill: bool) -> Option<(u64, u64)> {
+    let (before, rest) = line.split_once("eval time =")?;
+    if before.trim_end().ends_with("prompt") != prefill {
+        return None;
+    }
+    let (millis, rest) = rest.split_once("ms /")?;
+    let millis: f64 = millis.trim().parse().ok()?;
+    let tokens = rest.split_whitespace().next()?.parse().ok()?;
+    let known = millis.is_finite() && millis >= 0.0;
+    known.then_some(((millis * 1e6) as u64, tokens))
+}
+
 /// What the output says about prompts or generated tokens; `tokens` is how many of them a run was asked for.
-fn parse(stdout: &str, output: ProgramOutput, prefill: bool, tokens: u64) -> Result<Said, Fault> {
+fn parse(ran: &Ran, output: ProgramOutput, prefill: bool, tokens: u64) -> Result<Said, Fault> {
+    let stdout = &ran.stdout;
     let mut said = Said {
         calls: 0,
         time_ns: 0,
@@ -297,12 +309,27 @@ fn parse(stdout: &str, output: ProgramOutput, prefill: bool, tokens: u64) -> Res
                 add(if prefill { 1 } else { done }, time_ns);
             }
         }
+        ProgramOutput::LlamaTimings => {
+            let lines = stdout.lines().chain(ran.stderr.lines());
+            for (time_ns, done) in lines.filter_map(|line| timing(line, prefill)) {
+                if prefill && !done.is_multiple_of(tokens) {
+                    return Err(Fault::failed(format!(
+                        "it says that it processed {done} tokens, which are no prompts of {tokens}"
+                    )));
+                }
+                add(if prefill { done / tokens } else { done }, time_ns);
+            }
+        }
     }
     if said.calls == 0 || said.time_ns == 0 {
         let what = if prefill { "a prompt of" } else { "generating" };
         return Err(Fault::failed(format!(
             "it printed no time of {what} {tokens} tokens; it printed `{}`",
-            start_of(stdout)
+            start_of(if stdout.trim().is_empty() {
+                &ran.stderr
+            } else {
+                stdout
+            })
         )));
     }
     Ok(said)
@@ -322,9 +349,70 @@ mod tests {
         "\n",
     );
 
+    /// Reads what a program printed, on both streams.
+    fn said_by(
+        [stdout, stderr]: [&str; 2],
+        output: ProgramOutput,
+        prefill: bool,
+        tokens: u64,
+    ) -> Result<Said, Fault> {
+        let ran = Ran {
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+            outside: Outside::default(),
+        };
+        parse(&ran, output, prefill, tokens)
+    }
+
+    fn parse_text(
+        text: &str,
+        output: ProgramOutput,
+        prefill: bool,
+        tokens: u64,
+    ) -> Result<Said, Fault> {
+        said_by([text, ""], output, prefill, tokens)
+    }
+
+    /// Ends of runs of `llama-cli` and `llama-perplexity`, of llama.cpp and a fork.
+    const TIMINGS: [&str; 2] = [
+        concat!(
+            "main: prompt eval time =       1.53 ms /     9 tokens (    0.17 ms per token,  5867.01 tokens per second)\n",
+            "main:        eval time =       4.68 ms /    16 tokens (    0.29 ms per token,  3420.27 tokens per second)\n",
+            "main:       total time =       6.21 ms /    25 tokens\n",
+        ),
+        concat!(
+            "llama_print_timings:        load time =   907.71 ms\n",
+            "llama_print_timings:      sample time =   301.80 ms /   512 runs   (    0.59 ms per token)\n",
+            "llama_print_timings: prompt eval time =  6294.68 ms /  1024 tokens (   23.23 ms per token)\n",
+            "llama_print_timings:        eval time =     0.00 ms /     1 runs   (     inf ms per token)\n",
+        ),
+    ];
+
+    #[test]
+    fn timings_of_llama_cpp_are_read_from_both_streams() {
+        let timings = ProgramOutput::LlamaTimings;
+        let [cli, perplexity] = TIMINGS;
+        let said = |calls, time_ns| Ok(Said { calls, time_ns });
+        assert_eq!(
+            said_by(["a text", cli], timings, true, 9),
+            said(1, 1_530_000)
+        );
+        assert_eq!(said_by([cli, ""], timings, false, 16), said(16, 4_680_000));
+        // A text is so many prompts.
+        let of_text = said_by(["", perplexity], timings, true, 512);
+        assert_eq!(of_text, said(2, 6_294_680_000));
+        let torn = said_by(["", perplexity], timings, true, 500).unwrap_err();
+        assert!(torn.message.contains("no prompts of 500"), "{torn}");
+        // It generated nothing, and says nothing else.
+        let nothing = said_by(["", perplexity], timings, false, 16).unwrap_err();
+        assert!(nothing.message.contains("llama_print_timings"), "{nothing}");
+        said_by(["eval time = NaN ms / 4 runs", ""], timings, false, 4).unwrap_err();
+        said_by(["eval time = 3 ms / -4 runs", ""], timings, false, 4).unwrap_err();
+    }
+
     #[test]
     fn what_programs_print_is_read() {
-        let bench = |prefill, tokens| parse(BENCH, ProgramOutput::LlamaBench, prefill, tokens);
+        let bench = |prefill, tokens| parse_text(BENCH, ProgramOutput::LlamaBench, prefill, tokens);
         let said = |calls, time_ns| Ok(Said { calls, time_ns });
         assert_eq!(bench(true, 512), said(2, 5000));
         assert_eq!(bench(false, 128), said(128, 7000));
@@ -332,13 +420,13 @@ mod tests {
         assert!(error.contains("64 tokens"), "{error}");
         let lines = "loading\n 1000, 16\n2000,16\n";
         let nanos =
-            |text, prefill, tokens| parse(text, ProgramOutput::NanosTokens, prefill, tokens);
+            |text, prefill, tokens| parse_text(text, ProgramOutput::NanosTokens, prefill, tokens);
         assert_eq!(nanos(lines, false, 32), said(32, 3000));
         assert_eq!(nanos(lines, true, 16), said(2, 3000));
         nanos(lines, true, 8).unwrap_err();
         nanos("0,4\n", false, 4).unwrap_err();
         nanos("", false, 4).unwrap_err();
-        parse("{\"n_prompt\": 1}", ProgramOutput::LlamaBench, true, 1).unwrap_err();
+        parse_text("{\"n_prompt\": 1}", ProgramOutput::LlamaBench, true, 1).unwrap_err();
     }
 
     /// What `-o json` of a fork prints, which knows no JSON lines.
@@ -366,7 +454,8 @@ WARNING: some talk of a library
 
     #[test]
     fn lists_of_tests_are_read() {
-        let bench = |text, prefill, tokens| parse(text, ProgramOutput::LlamaBench, prefill, tokens);
+        let bench =
+            |text, prefill, tokens| parse_text(text, ProgramOutput::LlamaBench, prefill, tokens);
         let said = |calls, time_ns| Ok(Said { calls, time_ns });
         assert_eq!(bench(BENCH_LIST, false, 64), said(128, 16_000));
         assert_eq!(bench(BENCH_LIST, true, 32), said(1, 500));
