@@ -23,8 +23,8 @@ use crate::weights::Projection;
 /// Outputs of one tile: 256 KiB of int32, a share of any L2 that leaves room for the weights and activations of the tile.
 const TILE_OUTPUTS: usize = 64 * 1024;
 
-/// Most tokens that go through the FFN at a time: their gates and ups, the widest floats there are, are written and read again, and stay
-/// in a last-level cache that is shared with others. The weights are read once more for each such piece.
+/// Most tokens that go through the FFN at a time: what gates and ups became, the widest floats there are, is written and read again, and
+/// stays in a last-level cache that is shared with others. The weights are read once more for each such piece.
 const FFN_TOKENS: usize = 256;
 
 /// Rows of the head that are multiplied with all tokens before the next ones are read: they stay in L2.
@@ -39,8 +39,9 @@ pub(crate) type Parts<P> = SmallVec<[P; 16]>;
 /// What one thread needs to itself.
 pub(crate) struct Scratch {
     kernel: AlignedBuf,
-    tile: Vec<i32>,
-    /// One row of a tile as floats, where it is added to something.
+    /// Sums of a tile, and those of the other projection where two become one.
+    tiles: [Vec<i32>; 2],
+    /// One row of a tile as floats, where it becomes part of something.
     row: Vec<f32>,
     pub(crate) scores: Vec<f32>,
     normed: AlignedBuf,
@@ -92,7 +93,7 @@ pub(crate) struct Buffers {
     normed: AlignedBuf,
     /// What the head makes of it, where it wants more than floats.
     digits: Digits,
-    /// Gate and up of a token, side by side, for the tokens of a piece.
+    /// What gate and up became, for the tokens of a piece.
     ffn: AlignedBuf,
     scratch: Vec<Scratch>,
 }
@@ -152,7 +153,7 @@ impl Buffers {
         let thread = 2 * TILE_OUTPUTS + scores + widest;
         let parts = [
             tokens.saturating_mul(4 * floats),
-            ffn_tokens(tokens).saturating_mul(8 * config.ffn),
+            ffn_tokens(tokens).saturating_mul(4 * config.ffn),
             inputs,
             unquantized,
             heads.saturating_mul(4 * config.hidden + prepared_head),
@@ -167,7 +168,7 @@ impl Buffers {
         let widest = config.hidden.max(config.ffn);
         let scratch = || Scratch {
             kernel: AlignedBuf::default(),
-            tile: Vec::new(),
+            tiles: [const { Vec::new() }; 2],
             row: Vec::new(),
             scores: vec![0.0; attention::scratch(config, tokens, positions)],
             normed: floats(widest),
@@ -189,7 +190,7 @@ impl Buffers {
             attended: floats(tokens * config.heads * config.head_dim),
             normed: floats(heads * config.hidden),
             digits: Digits::default(),
-            ffn: floats(ffn_tokens(tokens) * 2 * config.ffn),
+            ffn: floats(ffn_tokens(tokens) * config.ffn),
             scratch: std::iter::repeat_with(scratch)
                 .take(engine.team.threads())
                 .collect(),
@@ -296,17 +297,6 @@ fn worked(scratch: &mut [Scratch]) -> u64 {
     taken.sum()
 }
 
-/// What happens to a token's floats before they are quantized.
-#[derive(Clone, Copy)]
-enum Before<'a> {
-    /// RMSNorm with this weight.
-    Norm(&'a [f32]),
-    /// Gate and up become one, then RMSNorm if the model has sub-norms.
-    GateUp(Activation, Option<&'a [f32]>),
-    /// Nothing.
-    Nothing,
-}
-
 /// One call of the linears that share an input.
 struct Input<'a> {
     engine: &'a Engine,
@@ -317,17 +307,17 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// Normalizes, quantizes and prepares the tokens of `x`, rows of `width` floats, split between the threads by groups of
+    /// Normalizes where there is a weight for it, quantizes and prepares the tokens of `x`, split between the threads by groups of
     /// tokens. One token is not worth a parallel region.
     fn quantize(
         &self,
-        x: &mut [f32],
-        before: Before<'_>,
+        x: &[f32],
+        norm: Option<&[f32]>,
         inputs: &mut Inputs,
         scratch: &mut [Scratch],
     ) {
         struct Part<'a> {
-            x: &'a mut [f32],
+            x: &'a [f32],
             floats: &'a mut [f32],
             quantized: &'a mut [i8],
             scales: &'a mut [f32],
@@ -336,7 +326,6 @@ impl Input<'_> {
         }
         let (tokens, k, kernel, ops) = (self.tokens, self.k, self.kernel, self.engine.ops);
         let eps = self.engine.config.rms_eps;
-        let width = x.len() / tokens;
         let step = kernel.token_step();
         let group_bytes = kernel.prepared_group_bytes(k);
         let threads = if tokens == 1 { 1 } else { scratch.len() };
@@ -352,7 +341,7 @@ impl Input<'_> {
         for (thread, scratch) in scratch[..threads].iter_mut().enumerate() {
             let count = share(tokens, step, thread, threads).len();
             parts.push(Part {
-                x: x.split_off_mut(..count * width).expect(COVERED),
+                x: x.split_off(..count * k).expect(COVERED),
                 floats: floats.split_off_mut(..count * kept).expect(COVERED),
                 quantized: quantized.split_off_mut(..count * k).expect(COVERED),
                 scales: scales.split_off_mut(..count).expect(COVERED),
@@ -364,31 +353,15 @@ impl Input<'_> {
         }
         let work = |part: &mut Part<'_>| {
             let start = begun(self.timed);
-            let rows = part
-                .x
-                .chunks_exact_mut(width)
-                .zip(part.quantized.chunks_exact_mut(k));
+            let rows = part.x.chunks_exact(k);
+            let rows = rows.zip(part.quantized.chunks_exact_mut(k));
             for (token, ((x, quantized), scale)) in rows.zip(&mut *part.scales).enumerate() {
-                let normed = &mut part.scratch.normed.as_mut_slice()[..k];
-                let input: &[f32] = match before {
-                    Before::Nothing => x,
-                    Before::Norm(weight) => {
-                        ops.rms_norm(x, weight, eps, normed);
-                        normed
-                    }
-                    Before::GateUp(activation, weight) => {
-                        let (gate, up) = x.split_at_mut(k);
-                        match activation {
-                            Activation::Relu2 => ops.relu2_mul(gate, up),
-                            Activation::Silu => ops.silu_mul(gate, up),
-                        }
-                        if let Some(weight) = weight {
-                            ops.rms_norm(gate, weight, eps, normed);
-                            normed
-                        } else {
-                            gate
-                        }
-                    }
+                let input = if let Some(weight) = norm {
+                    let normed = &mut part.scratch.normed.as_mut_slice()[..k];
+                    ops.rms_norm(x, weight, eps, normed);
+                    normed
+                } else {
+                    x
                 };
                 if kept > 0 {
                     part.floats[token * k..(token + 1) * k].copy_from_slice(input);
@@ -421,10 +394,9 @@ impl Input<'_> {
         out: &mut [f32],
         scratch: &mut [Scratch],
     ) {
-        let (tokens, kernel, ops) = (self.tokens, self.kernel, self.engine.ops);
-        let (prepared, scales) = (inputs.prepared.view(), &inputs.scales);
-        let tile = tile_rows(tokens, kernel.row_step());
-        let (team, width, step) = (&self.engine.team, out.len() / tokens, kernel.row_step());
+        let (ops, tokens, step) = (self.engine.ops, self.tokens, self.kernel.row_step());
+        let tile = tile_rows(tokens, step);
+        let (team, width) = (&self.engine.team, out.len() / tokens);
         team.run_columns(out, width, step, scratch, |scratch, out| {
             let start = begun(self.timed);
             let mine = out.range();
@@ -437,45 +409,19 @@ impl Input<'_> {
                 for row in (from..to).step_by(tile) {
                     let rows = row..(row + tile).min(to);
                     let at = first + rows.start - mine.start;
-                    if let Some((codes, scales)) = &projection.codes {
-                        scratch.row.resize(rows.len(), 0.0);
-                        let codes = &codes[rows.start * self.k..rows.end * self.k];
-                        let weights = Floats::I8(codes, &scales[rows.clone()]);
-                        let inputs = inputs.floats.chunks_exact(self.k).take(tokens);
-                        for (token, x) in inputs.enumerate() {
-                            let out = &mut out.row_mut(token)[at..at + rows.len()];
-                            match then {
-                                Then::Replace => ops.rows_dot(weights, x, out),
-                                Then::Add => {
-                                    ops.rows_dot(weights, x, &mut scratch.row);
-                                    ops.add(out, &scratch.row);
-                                }
-                            }
-                        }
-                        continue;
-                    }
-                    // All three grow in the first calls only.
-                    scratch.tile.resize(tokens * rows.len(), 0);
-                    scratch.row.resize(rows.len(), 0.0);
-                    scratch
-                        .kernel
-                        .resize(kernel.scratch_bytes(self.k, rows.len(), tokens));
-                    kernel.gemm(GemmArgs {
-                        weights: &projection.packed,
-                        prepared,
-                        rows: rows.clone(),
-                        tokens: 0..tokens,
-                        scratch: scratch.kernel.bytes_mut(),
-                        out: &mut scratch.tile,
-                    });
-                    for (token, sums) in scratch.tile.chunks_exact(rows.len()).enumerate() {
-                        let (divisor, factor) = projection.scales(scales[token]);
-                        let out = &mut out.row_mut(token)[at..at + rows.len()];
+                    let at = at..at + rows.len();
+                    let Scratch {
+                        kernel, tiles, row, ..
+                    } = &mut *scratch;
+                    row.resize(rows.len(), 0.0);
+                    let products = self.products(inputs, projection, rows, kernel, &mut tiles[0]);
+                    for token in 0..tokens {
+                        let out = &mut out.row_mut(token)[at.clone()];
                         match then {
-                            Then::Replace => ops.dequantize(sums, divisor, factor, out),
+                            Then::Replace => products.write(token, out),
                             Then::Add => {
-                                ops.dequantize(sums, divisor, factor, &mut scratch.row);
-                                ops.add(out, &scratch.row);
+                                products.write(token, row);
+                                ops.add(out, row);
                             }
                         }
                     }
@@ -484,6 +430,105 @@ impl Input<'_> {
             }
             scratch.worked_since(start);
         });
+    }
+
+    /// Multiplies the prepared tokens with gate and up, and writes what the two become. Each thread has a range of their rows; of the
+    /// floats of both, none but those of one row of a tile are kept.
+    fn gate_up(
+        &self,
+        inputs: &Inputs,
+        [gate, up]: [&Projection; 2],
+        out: &mut [f32],
+        scratch: &mut [Scratch],
+    ) {
+        let (ops, tokens, step) = (self.engine.ops, self.tokens, self.kernel.row_step());
+        let activation = self.engine.config.activation;
+        let tile = tile_rows(2 * tokens, step);
+        let (team, width) = (&self.engine.team, out.len() / tokens);
+        team.run_columns(out, width, step, scratch, |scratch, out| {
+            let start = begun(self.timed);
+            let mine = out.range();
+            for row in mine.clone().step_by(tile) {
+                let rows = row..(row + tile).min(mine.end);
+                let at = rows.start - mine.start..rows.end - mine.start;
+                let Scratch {
+                    kernel,
+                    tiles: [gates, ups],
+                    row,
+                    ..
+                } = &mut *scratch;
+                row.resize(rows.len(), 0.0);
+                let gates = self.products(inputs, gate, rows.clone(), kernel, gates);
+                let ups = self.products(inputs, up, rows, kernel, ups);
+                for token in 0..tokens {
+                    let out = &mut out.row_mut(token)[at.clone()];
+                    gates.write(token, out);
+                    ups.write(token, row);
+                    match activation {
+                        Activation::Relu2 => ops.relu2_mul(out, row),
+                        Activation::Silu => ops.silu_mul(out, row),
+                    }
+                }
+            }
+            scratch.worked_since(start);
+        });
+    }
+
+    /// The products of the rows `rows` of a projection with all tokens. The buffers grow in the first calls only.
+    fn products<'a>(
+        &'a self,
+        inputs: &'a Inputs,
+        projection: &'a Projection,
+        rows: Range<usize>,
+        scratch: &mut AlignedBuf,
+        sums: &'a mut Vec<i32>,
+    ) -> Products<'a> {
+        let (tokens, kernel) = (self.tokens, self.kernel);
+        if projection.codes.is_none() {
+            sums.resize(tokens * rows.len(), 0);
+            scratch.resize(kernel.scratch_bytes(self.k, rows.len(), tokens));
+            kernel.gemm(GemmArgs {
+                weights: &projection.packed,
+                prepared: inputs.prepared.view(),
+                rows: rows.clone(),
+                tokens: 0..tokens,
+                scratch: scratch.bytes_mut(),
+                out: sums,
+            });
+        }
+        Products {
+            call: self,
+            inputs,
+            projection,
+            rows,
+            sums,
+        }
+    }
+}
+
+/// Products of some rows of a projection with all tokens, which become floats token by token.
+struct Products<'a> {
+    call: &'a Input<'a>,
+    inputs: &'a Inputs,
+    projection: &'a Projection,
+    rows: Range<usize>,
+    /// A row for each token, where activations are int8.
+    sums: &'a [i32],
+}
+
+impl Products<'_> {
+    /// Writes those of `token`.
+    fn write(&self, token: usize, out: &mut [f32]) {
+        let (ops, k, rows) = (self.call.engine.ops, self.call.k, &self.rows);
+        if let Some((codes, scales)) = &self.projection.codes {
+            let codes = &codes[rows.start * k..rows.end * k];
+            let x = &self.inputs.floats[token * k..(token + 1) * k];
+            ops.rows_dot(Floats::I8(codes, &scales[rows.clone()]), x, out);
+        } else {
+            let sums = &self.sums[token * rows.len()..(token + 1) * rows.len()];
+            let (divisor, factor) = self.projection.scales(self.inputs.scales[token]);
+            ops.dequantize(sums, divisor, factor, out);
+        }
     }
 }
 
@@ -542,7 +587,7 @@ impl Batch<'_> {
         laps.end(engine.weights.layers.len(), Role::Embedding, threads, 0);
         for (index, layer) in engine.weights.layers.iter().enumerate() {
             let call = input(count, hidden);
-            call.quantize(x, Before::Norm(&layer.attn_norm), inputs, scratch);
+            call.quantize(x, Some(&layer.attn_norm), inputs, scratch);
             laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(
                 inputs,
@@ -564,28 +609,22 @@ impl Batch<'_> {
             laps.end(index, Role::Attention, threads, worked(scratch));
 
             let call = input(count, heads_width);
-            let before = layer
-                .attn_sub_norm
-                .as_deref()
-                .map_or(Before::Nothing, Before::Norm);
-            call.quantize(attended, before, inputs, scratch);
+            call.quantize(attended, layer.attn_sub_norm.as_deref(), inputs, scratch);
             laps.end(index, Role::Norms, threads, worked(scratch));
             call.multiply(inputs, &[&layer.o], Then::Add, x, scratch);
             laps.end(index, Role::Output, threads, worked(scratch));
 
             for x in x.chunks_mut(ffn_tokens(count) * hidden) {
                 let tokens = x.len() / hidden;
-                let wide = &mut wide[..tokens * 2 * ffn];
+                let wide = &mut wide[..tokens * ffn];
                 let call = input(tokens, hidden);
-                call.quantize(x, Before::Norm(&layer.ffn_norm), inputs, scratch);
+                call.quantize(x, Some(&layer.ffn_norm), inputs, scratch);
                 laps.end(index, Role::Norms, threads, worked(scratch));
-                let projections = [&layer.gate, &layer.up];
-                call.multiply(inputs, &projections, Then::Replace, wide, scratch);
+                call.gate_up(inputs, [&layer.gate, &layer.up], wide, scratch);
                 laps.end(index, Role::GateUp, threads, worked(scratch));
 
                 let call = input(tokens, ffn);
-                let before = Before::GateUp(config.activation, layer.ffn_sub_norm.as_deref());
-                call.quantize(wide, before, inputs, scratch);
+                call.quantize(wide, layer.ffn_sub_norm.as_deref(), inputs, scratch);
                 laps.end(index, Role::Norms, threads, worked(scratch));
                 if engine.activations == ActivationType::I8 {
                     laps.count_zeros(index, &inputs.quantized[..tokens * ffn], ffn);

@@ -19,7 +19,7 @@ pub enum Role {
     Attention,
     /// The projection behind attention.
     Output,
-    /// Gate and up.
+    /// Gate and up, and the activation that makes one of them.
     GateUp,
     /// The last projection of a block.
     Down,

@@ -171,11 +171,17 @@ impl<'a> Call<'a> {
             let mut all = [0i32; LANES];
             // SAFETY: `all` holds sixteen i32, the 64 bytes that are stored.
             unsafe { _mm512_storeu_si512(all.as_mut_ptr().cast(), sums) }
-            let from = self.rows.start.max(first);
-            let to = self.rows.end.min(first + LANES);
-            let at = line + from - self.rows.start;
-            self.out[at..at + to - from].copy_from_slice(&all[from - first..to - first]);
+            self.store_some(first, line, &all);
         }
+    }
+
+    /// Stores those of the sums of the rows from `first` that are asked for. Apart, so that the usual store becomes part of a tile.
+    #[cold]
+    fn store_some(&mut self, first: usize, line: usize, sums: &[i32; LANES]) {
+        let from = self.rows.start.max(first);
+        let to = self.rows.end.min(first + LANES);
+        let at = line + from - self.rows.start;
+        self.out[at..at + to - from].copy_from_slice(&sums[from - first..to - first]);
     }
 }
 
