@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{AlignedBuf, Cpu, Family, Isa, Unavailable};
+use crate::{Cpu, Family, Isa, Storage, Unavailable};
 
 /// How a dense baseline stores its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,8 +39,8 @@ impl DenseFormat {
     }
 }
 
-/// Weights in the packed form of one dense kernel.
-#[derive(Debug)]
+/// Weights in the packed form of one dense kernel. Cloning shares the packed bytes.
+#[derive(Clone, Debug)]
 pub struct DenseWeights {
     /// The kernel that packed them; no other may read them.
     pub kernel: &'static str,
@@ -48,8 +48,8 @@ pub struct DenseWeights {
     pub rows: usize,
     /// Input features.
     pub k: usize,
-    /// The packed bytes.
-    pub data: AlignedBuf,
+    /// The packed bytes, 64-byte aligned.
+    pub data: Storage,
     /// One scale a row where the format has them, else empty.
     pub row_scales: Vec<f32>,
 }

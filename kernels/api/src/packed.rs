@@ -153,6 +153,25 @@ impl Storage {
     }
 }
 
+impl Default for Storage {
+    /// No bytes.
+    fn default() -> Self {
+        AlignedBuf::default().into()
+    }
+}
+
+impl From<AlignedBuf> for Storage {
+    fn from(buf: AlignedBuf) -> Self {
+        Self::Owned(Arc::new(buf))
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({} bytes)", self.bytes().len())
+    }
+}
+
 /// A packed ternary matrix. Cloning shares the bytes.
 #[derive(Clone)]
 pub struct Packed {
@@ -186,13 +205,7 @@ impl Packed {
             .ok_or(PackError::K { got: codes.k() })?;
         let mut buf = AlignedBuf::zeroed(size);
         Self::pack_into(codes, layout, buf.bytes_mut());
-        Self::adopt(
-            layout,
-            codes.rows(),
-            codes.k(),
-            Storage::Owned(Arc::new(buf)),
-            scales,
-        )
+        Self::adopt(layout, codes.rows(), codes.k(), buf.into(), scales)
     }
 
     /// Packs `codes` in parallel into `out`, which has exactly [`LayoutId::matrix_bytes`] bytes.

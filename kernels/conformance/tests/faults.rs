@@ -237,7 +237,7 @@ impl DenseKernel for PlainDense {
             kernel: self.info().id,
             rows,
             k,
-            data,
+            data: data.into(),
             row_scales: Vec::new(),
         }
     }
@@ -286,11 +286,10 @@ impl DenseKernel for PlainDense {
         for token in args.tokens {
             let a = args.prepared[token * group..][..4 * k].as_chunks::<4>().0;
             for row in args.rows.clone() {
-                let w = &args.weights.data.as_slice::<f32>()[row * k..][..k];
-                let products = w
-                    .iter()
-                    .zip(a)
-                    .map(|(w, a)| f64::from(*w) * f64::from(f32::from_ne_bytes(*a)));
+                let w = &args.weights.data.bytes()[4 * row * k..][..4 * k];
+                let float = |bytes: &[u8; 4]| f64::from(f32::from_ne_bytes(*bytes));
+                let w = w.as_chunks().0.iter();
+                let products = w.zip(a).map(|(w, a)| float(w) * float(a));
                 let sum: f64 = products.clone().sum();
                 let size: f64 = products.map(f64::abs).sum();
                 *out.next().expect("out has the size of the window") =

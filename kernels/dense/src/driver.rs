@@ -94,7 +94,7 @@ impl<M: Method> DenseKernel for Dense<M> {
             kernel: M::INFO.id,
             rows,
             k,
-            data,
+            data: data.into(),
             row_scales,
         }
     }

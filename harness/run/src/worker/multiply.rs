@@ -226,7 +226,11 @@ impl Multiply for Dense {
             layout: info.format.name().to_owned(),
             weight_bits: Some(info.format.weight_bits()),
             isa: info.isa.name().to_owned(),
-            working_set_bytes: self.weights.iter().map(|w| w.data.len() as u64).sum(),
+            working_set_bytes: self
+                .weights
+                .iter()
+                .map(|w| w.data.bytes().len() as u64)
+                .sum(),
             bounded: info.format == DenseFormat::Q4,
             ..Opened::default()
         }

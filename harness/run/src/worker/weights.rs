@@ -1,7 +1,6 @@
 //! Packed weights of micro cells: made once in a worker and shared by the cells that need the same ones.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -112,21 +111,67 @@ impl WeightStore {
 
 fn pack_ternary(task: &Task, layout: LayoutId) -> Result<Vec<Packed>, Fault> {
     let (rows, k) = sides(task)?;
-    let too_large = || Fault::over_limit(format!("{rows}x{k} does not fit in memory"));
-    let matrix_bytes = layout.matrix_bytes(rows, k).ok_or_else(too_large)?;
+    let matrix_bytes = layout
+        .matrix_bytes(rows, k)
+        .ok_or_else(|| too_large(task))?;
+    let slots = lay_out(task, matrix_bytes, |set, out| {
+        let codes = inputs::codes(task.seed, set, rows, k);
+        let codes = Codes::new(&codes, rows, k).map_err(Fault::failed)?;
+        Packed::pack_into(codes, layout, out);
+        Ok(())
+    })?;
+    let adopt = |storage| Packed::adopt(layout, rows, k, storage, Scales::Tensor(1.0));
+    let packed: Result<_, _> = slots.into_iter().map(adopt).collect();
+    packed.map_err(Fault::failed)
+}
+
+fn pack_dense(task: &Task, kernel: &dyn DenseKernel) -> Result<Vec<DenseWeights>, Fault> {
+    let (rows, k) = sides(task)?;
+    let pack = |set: usize| {
+        let codes = inputs::codes(task.seed, set, rows, k);
+        let floats: Vec<f32> = codes.iter().map(|code| f32::from(*code)).collect();
+        kernel.pack(&floats, rows, k)
+    };
+    let mut sets = vec![pack(0)];
+    let matrix_bytes = sets[0].data.bytes().len();
+    // A baseline is held as what it is compared with is: on huge pages, one copy behind the other.
+    let slots = lay_out(task, matrix_bytes, |set, out| {
+        if set == sets.len() {
+            sets.push(pack(set));
+        }
+        let packed = &mut sets[set].data;
+        out.copy_from_slice(packed.bytes());
+        *packed = Storage::default();
+        Ok(())
+    })?;
+    let place = |(slot, data): (usize, Storage)| DenseWeights {
+        data,
+        ..sets[slot % INPUT_SETS].clone()
+    };
+    Ok(slots.into_iter().enumerate().map(place).collect())
+}
+
+fn too_large(task: &Task) -> Fault {
+    Fault::over_limit(format!("{}x{} does not fit in memory", task.rows, task.k))
+}
+
+/// The slots of a task, matrices of `matrix_bytes` bytes behind one another on huge pages. `fill` is called for each weight set in turn.
+fn lay_out(
+    task: &Task,
+    matrix_bytes: usize,
+    mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), Fault>,
+) -> Result<Vec<Storage>, Fault> {
     let slots = slots(task, matrix_bytes);
     let stride = matrix_bytes.next_multiple_of(64).max(64);
     let offset = Rng::named(task.page_seed, "page").below(PAGE / 64) as usize * 64;
     let total = stride
         .checked_mul(slots)
         .and_then(|bytes| bytes.checked_add(offset))
-        .ok_or_else(too_large)?;
+        .ok_or_else(|| too_large(task))?;
     let mut buffer = HugeBuf::zeroed(total).map_err(Fault::over_limit)?;
     let (first, rest) = buffer.bytes_mut()[offset..].split_at_mut(stride * slots.min(INPUT_SETS));
     for (set, out) in first.chunks_exact_mut(stride).enumerate() {
-        let codes = inputs::codes(task.seed, set, rows, k);
-        let codes = Codes::new(&codes, rows, k).map_err(Fault::failed)?;
-        Packed::pack_into(codes, layout, &mut out[..matrix_bytes]);
+        fill(set, &mut out[..matrix_bytes])?;
     }
     rest.par_chunks_exact_mut(stride)
         .enumerate()
@@ -135,42 +180,9 @@ fn pack_ternary(task: &Task, layout: LayoutId) -> Result<Vec<Packed>, Fault> {
             out.copy_from_slice(&first[set * stride..(set + 1) * stride]);
         });
     let arena: Arc<dyn ByteOwner> = Arc::new(Arena(buffer));
-    let place = |slot: usize| -> Range<usize> {
+    let place = |slot: usize| {
         let start = offset + slot * stride;
-        start..start + matrix_bytes
+        Storage::Shared(Arc::clone(&arena), start..start + matrix_bytes)
     };
-    (0..slots)
-        .map(|slot| {
-            let storage = Storage::Shared(Arc::clone(&arena), place(slot));
-            Packed::adopt(layout, rows, k, storage, Scales::Tensor(1.0)).map_err(Fault::failed)
-        })
-        .collect()
-}
-
-fn pack_dense(task: &Task, kernel: &dyn DenseKernel) -> Result<Vec<DenseWeights>, Fault> {
-    let (rows, k) = sides(task)?;
-    let mut weights: Vec<DenseWeights> = Vec::new();
-    let first = |set: usize| {
-        let codes = inputs::codes(task.seed, set, rows, k);
-        let floats: Vec<f32> = codes.iter().map(|code| f32::from(*code)).collect();
-        kernel.pack(&floats, rows, k)
-    };
-    weights.push(first(0));
-    let slots = slots(task, weights[0].data.len());
-    for slot in 1..slots {
-        let next = if slot < INPUT_SETS {
-            first(slot)
-        } else {
-            let source = &weights[slot % INPUT_SETS];
-            DenseWeights {
-                kernel: source.kernel,
-                rows: source.rows,
-                k: source.k,
-                data: source.data.clone(),
-                row_scales: source.row_scales.clone(),
-            }
-        };
-        weights.push(next);
-    }
-    Ok(weights)
+    Ok((0..slots).map(place).collect())
 }
