@@ -218,16 +218,20 @@ pub(crate) fn gemv<B: Bytes, const J: usize, const AHEAD: usize, const S: usize>
         for b in 0..blocks {
             for s in 0..S {
                 let at = panels[s].as_ptr().add(b * size);
-                for line in 0..size.div_ceil(64) {
-                    B::prefetch(at.wrapping_add(AHEAD + line * 64));
-                }
+                B::prefetch(at.wrapping_add(AHEAD));
                 let acts = acts.as_ptr().add((b * STEPS * GROUP + token) * 4);
                 let mut parts = [[B::begin(); 2]; J];
                 for z in 0..STEPS / 2 {
                     let low = B::splat(acts.add(2 * z * GROUP * 4));
                     let high = B::splat(acts.add((2 * z + 1) * GROUP * 4));
                     for j in 0..J {
-                        let codes = B::load(at.add(rows * 2 + (z * rows + j * B::F::N) * 4));
+                        let offset = (z * rows + j * B::F::N) * 4;
+                        let at = at.add(rows * 2 + offset);
+                        // A line at a time, where its bytes are used: all lines of a block at once wait for one another.
+                        if offset.is_multiple_of(64) {
+                            B::prefetch(at.wrapping_add(AHEAD));
+                        }
+                        let codes = B::load(at);
                         parts[j][0] = B::dot_codes(parts[j][0], B::low(codes), low);
                         parts[j][1] = B::dot_codes(parts[j][1], B::high_in_place(codes), high);
                     }
