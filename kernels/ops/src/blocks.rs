@@ -267,8 +267,8 @@ trait Format {
 
     /// The codes of sixteen columns.
     fn codes<S: Simd, P: Products<S>>(p: P, block: &[u8], sixteen: usize) -> P::Codes;
-    /// Adds the sums of sixteen columns to those of a block.
-    fn add<S: Simd>(s: S, block: &[u8], sixteen: usize, sums: S::V, to: S::V) -> S::V;
+    /// What the sums of sixteen columns are multiplied with in a block.
+    fn scales<S: Simd>(s: S, block: &[u8], sixteen: usize) -> S::V;
     /// The code of one number less its offset.
     fn code(block: &[u8], column: usize, row: usize) -> i32;
     /// What the codes of sixteen columns of a row are multiplied with.
@@ -297,8 +297,8 @@ impl Format for Q4_0 {
     }
 
     #[inline(always)]
-    fn add<S: Simd>(s: S, _: &[u8], _: usize, sums: S::V, to: S::V) -> S::V {
-        s.add(to, sums)
+    fn scales<S: Simd>(s: S, _: &[u8], _: usize) -> S::V {
+        s.splat(1.0)
     }
 
     fn code(block: &[u8], column: usize, row: usize) -> i32 {
@@ -347,9 +347,9 @@ impl Format for Q6K {
     }
 
     #[inline(always)]
-    fn add<S: Simd>(s: S, block: &[u8], sixteen: usize, sums: S::V, to: S::V) -> S::V {
+    fn scales<S: Simd>(s: S, block: &[u8], sixteen: usize) -> S::V {
         let (scales, _) = block[16 * 192..].as_chunks::<LANES>();
-        s.fma(sums, s.load_i8(&scales[sixteen].map(|b| b as i8)), to)
+        s.load_i8(&scales[sixteen].map(|b| b as i8))
     }
 
     fn code(block: &[u8], column: usize, row: usize) -> i32 {
@@ -481,15 +481,20 @@ fn rows_dot_of<S: Simd, P: Products<S>, F: Format>(
             let left = inputs.len() - first;
             // The next groups are asked for while the first inputs are multiplied with this one.
             let ask = first == 0;
-            let mut sums = [s.splat(0.0); 4];
-            let count = if S::ACCUMULATORS >= 16 && left >= 4 {
+            let mut sums = [s.splat(0.0); 8];
+            let count = if S::ACCUMULATORS >= 16 && left >= 8 {
+                let eight = std::array::from_fn(|at| input(first + at));
+                sums = tile::<S, P, F, 8>(s, p, group, eight, ask);
+                8
+            } else if S::ACCUMULATORS >= 16 && left >= 4 {
                 let four = [
                     input(first),
                     input(first + 1),
                     input(first + 2),
                     input(first + 3),
                 ];
-                sums = tile::<S, P, F, 4>(s, p, group, four, ask);
+                let of_four = tile::<S, P, F, 4>(s, p, group, four, ask);
+                sums[..4].copy_from_slice(&of_four);
                 4
             } else if S::ACCUMULATORS >= 4 && left >= 2 {
                 let two = [input(first), input(first + 1)];
@@ -550,9 +555,10 @@ fn tile<S: Simd, P: Products<S>, F: Format, const T: usize>(
                 }
             }
             let codes = F::codes::<S, P>(p, block, sixteen);
+            let scales = F::scales(s, block, sixteen);
             for t in 0..T {
                 let products = p.sums(codes, &inputs[t][column]);
-                of_block[t] = F::add(s, block, sixteen, products, of_block[t]);
+                of_block[t] = s.fma(products, scales, of_block[t]);
             }
         }
         let (all_d, _) = all_d.as_chunks::<2>();
