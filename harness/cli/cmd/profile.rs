@@ -546,9 +546,10 @@ fn table(engine: &Engine, measured: &[Measured]) -> Table {
 fn summary(phase: &Measured) -> String {
     let rate = |time_ns: u64| phase.tokens as f64 * 1e9 / time_ns.max(1) as f64;
     format!(
-        "{}: {} tokens, {:.1} tokens/s; without the clock {:.1} tokens/s",
+        "{}: {} token{}, {:.1} tokens/s; without the clock {:.1} tokens/s",
         phase.name,
         phase.tokens,
+        if phase.tokens == 1 { "" } else { "s" },
         rate(phase.time_ns()),
         rate(phase.plain_ns),
     )

@@ -104,12 +104,12 @@ macro_rules! plane {
 /// groups is more than the compiler unrolls, and the accumulators would live in memory (a third of the speed).
 macro_rules! tiles {
     ($($name:ident: $count:literal = $($t:literal)+;)+) => {
-        /// A tile of `G` row groups and `tokens` tokens, 1 to [`TILE_TOKENS`].
+        /// A tile of `G` row groups and `tokens` tokens, 1 to [`TILE_TOKENS`], and as many sums as there are registers for.
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
         fn tile_of<const G: usize>(call: &mut Call<'_>, group: usize, token: usize, tokens: usize) {
             match tokens {
-                $($count => $name::<G>(call, group, token),)+
-                _ => unreachable!("tiles have 1 to {TILE_TOKENS} tokens"),
+                $($count if G * $count <= 2 * TILE_TOKENS => $name::<G>(call, group, token),)+
+                _ => unreachable!("no tile of {G} row groups has {tokens} tokens"),
             }
         }
 
