@@ -150,6 +150,12 @@ impl<M: Method> DenseKernel for Dense<M> {
             M::INFO.id,
             "weights were packed by another kernel"
         );
+        // Numbers are read where they lie.
+        let aligned = |bytes: &[u8]| bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
+        assert!(
+            aligned(weights.data.bytes()) && aligned(prepared),
+            "packed weights and prepared tokens are aligned"
+        );
         assert!(rows.start <= rows.end && rows.end <= weights.rows, "rows");
         assert!(tokens.start <= tokens.end, "tokens");
         assert!(

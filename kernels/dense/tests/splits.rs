@@ -1,8 +1,11 @@
 //! What the common tests leave out: that splits change nothing, the bound of the 4-bit format, and misuse.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use trit_kernel::{AlignedBuf, Cpu, DenseArgs, DenseFormat, DenseKernel, DenseWeights, Isa};
+use trit_kernel::{
+    AlignedBuf, ByteOwner, Cpu, DenseArgs, DenseFormat, DenseKernel, DenseWeights, Isa, Storage,
+};
 use trit_kernel_dense::ENTRIES;
 
 fn kernels() -> Vec<Box<dyn DenseKernel>> {
@@ -194,6 +197,34 @@ fn weights_of_another_kernel_are_refused() {
     weights.kernel = "(another)";
     let prepared = prepare(&*kernel, &[1.0; 4], 1, 4);
     gemm(&*kernel, &weights, &prepared, 0..2, 0..1);
+}
+
+/// Packed bytes between others.
+struct Inside(Vec<u8>);
+
+impl ByteOwner for Inside {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[test]
+#[should_panic(expected = "packed weights and prepared tokens are aligned")]
+fn weights_between_two_numbers_are_refused() {
+    let kernel = (ENTRIES[0].open)(Cpu::uncapped()).unwrap();
+    let packed = kernel.pack(&[1.0; 8], 2, 4);
+    let len = packed.data.bytes().len();
+    let bytes = vec![0; len + 8];
+    let odd = bytes.as_ptr().addr() % 4 + 1;
+    let data = Storage::Shared(Arc::new(Inside(bytes)), odd..odd + len);
+    let prepared = prepare(&*kernel, &[1.0; 4], 1, 4);
+    gemm(
+        &*kernel,
+        &DenseWeights { data, ..packed },
+        &prepared,
+        0..2,
+        0..1,
+    );
 }
 
 #[test]
