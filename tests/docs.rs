@@ -5,16 +5,29 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The program in a place of its own: when the tutorial installs it, cargo takes the one in the usual place away and puts it back, and
+/// another test would find nothing there.
+fn program() -> &'static Path {
+    static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs");
+        fs::create_dir_all(&place).unwrap();
+        let place = place.join("tritbench");
+        // That of an earlier build.
+        let _absent = fs::remove_file(&place);
+        fs::hard_link(env!("CARGO_BIN_EXE_tritbench"), &place).unwrap();
+        place
+    });
+    &PLACE
+}
+
 fn tritbench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tritbench"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(program()).args(arguments).output().unwrap()
 }
 
 fn help(command: &[&str]) -> String {
@@ -244,7 +257,7 @@ fn every_command_of_the_tutorial_works() {
     for path in [&bin, &home, &work] {
         fs::create_dir(path).unwrap();
     }
-    let program = env!("CARGO_BIN_EXE_tritbench");
+    let program = program().display();
     // The program of the tests has debug assertions, without which no reader has it: only for that is there another flag.
     script(
         &bin.join("tritbench"),
@@ -253,7 +266,8 @@ fn every_command_of_the_tutorial_works() {
         ),
     );
     // Installing builds what is built already: with the profile and in the place of the tests.
-    let target = Path::new(program).parent().and_then(Path::parent).unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_tritbench"));
+    let target = built.parent().and_then(Path::parent).unwrap();
     script(
         &bin.join("cargo"),
         &format!(
