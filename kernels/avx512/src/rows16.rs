@@ -1,8 +1,8 @@
 //! What the kernels over sixteen interleaved rows share: all of [`Kernel`] but the inner loops, which are a [`Body`].
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_set1_epi32, _mm512_srai_epi32, _mm512_storeu_si512,
-    _mm512_sub_epi32,
+    __m512i, _mm512_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_srai_epi32,
+    _mm512_storeu_si512, _mm512_sub_epi32,
 };
 use std::ops::Range;
 
@@ -215,6 +215,45 @@ fn tiles(
         }
         group += count;
     }
+}
+
+/// A function `gemv` that stores the sums of a call's only token for all row groups. `$add` adds the products of a block and the
+/// `$columns` activations that it meets to the sums of four planes, with the registers that `$tables` makes; `$unroll` blocks are added
+/// up apart. A macro, since the loop has to be compiled for the instruction set of the kernel.
+macro_rules! gemv {
+    ($features:literal, $columns:literal columns, $unroll:literal apart, $tables:expr, $add:ident) => {
+        #[target_feature(enable = $features)]
+        fn gemv(call: &mut Call<'_>) {
+            let token = call.tokens().start;
+            let PaddedToken { acts, sum } = call.token(token);
+            let tables = $tables;
+            let (acts, _) = acts[..call.blocks * $columns].as_chunks::<$columns>();
+            let (act_sets, act_rest) = acts.as_chunks::<$unroll>();
+            for group in call.groups() {
+                let mut acc = [[_mm512_setzero_si512(); 4]; $unroll];
+                let (weights, _) = call.group(group).as_chunks();
+                let (sets, rest) = weights.as_chunks::<$unroll>();
+                for (weights, acts) in sets.iter().zip(act_sets) {
+                    for u in 0..$unroll {
+                        $add(&mut acc[u], &weights[u], &acts[u], &tables);
+                    }
+                }
+                for (weights, acts) in rest.iter().zip(act_rest) {
+                    $add(&mut acc[0], weights, acts, &tables);
+                }
+                let sums = rows16::join_planes(rows16::sum_planes(acc), sum);
+                call.store(group, token, sums);
+            }
+        }
+    };
+}
+pub(crate) use gemv;
+
+/// Masks of the four planes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn plane_masks() -> [__m512i; 4] {
+    [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8))
 }
 
 /// The sums of the products of each plane, where a block adds to `acc[block % U]`. With fewer sums a product would wait for the one

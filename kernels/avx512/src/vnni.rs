@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 };
 use trit_kernel::{Cpu, Isa, Kernel, KernelInfo, PaddedToken, Unavailable};
 
-use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast, join_planes, sum_planes};
+use crate::rows16::{self, AHEAD, Body, Call, TILE_TOKENS, broadcast, plane_masks};
 
 /// Proof that the CPU has AVX-512 VNNI: made by [`open`] alone.
 struct Vnni(());
@@ -39,37 +39,19 @@ impl Body for Vnni {
     }
 }
 
-/// Blocks that GEMV adds up apart: their sixteen sums hide the latency of `vpdpbusd`.
-const UNROLL: usize = 4;
-
-/// The sums of one token for all row groups.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn gemv(call: &mut Call<'_>) {
-    let token = call.tokens().start;
-    let PaddedToken { acts, sum } = call.token(token);
-    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
-    let (acts, _) = acts[..call.blocks * 16].as_chunks();
-    let (act_sets, act_rest) = acts.as_chunks::<UNROLL>();
-    for group in call.groups() {
-        let mut acc = [[_mm512_setzero_si512(); 4]; UNROLL];
-        let (weights, _) = call.group(group).as_chunks();
-        let (sets, rest) = weights.as_chunks::<UNROLL>();
-        for (weights, acts) in sets.iter().zip(act_sets) {
-            for u in 0..UNROLL {
-                add_block(&mut acc[u], &weights[u], &acts[u], masks);
-            }
-        }
-        for (weights, acts) in rest.iter().zip(act_rest) {
-            add_block(&mut acc[0], weights, acts, masks);
-        }
-        call.store(group, token, join_planes(sum_planes(acc), sum));
-    }
-}
+// The sixteen sums of four blocks hide the latency of `vpdpbusd`.
+rows16::gemv!(
+    "avx512f,avx512bw,avx512vnni",
+    16 columns,
+    4 apart,
+    plane_masks(),
+    add_block
+);
 
 /// Adds the products of a block, codes where they stand in the byte, a sum a plane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add_block(acc: &mut [__m512i; 4], weights: &[u8; 64], acts: &[u8; 16], masks: [__m512i; 4]) {
+fn add_block(acc: &mut [__m512i; 4], weights: &[u8; 64], acts: &[u8; 16], masks: &[__m512i; 4]) {
     // SAFETY: the block is the 64 bytes that are loaded. A prefetch may name any address.
     let w = unsafe {
         _mm_prefetch::<_MM_HINT_T0>(weights.as_ptr().wrapping_add(AHEAD).cast());

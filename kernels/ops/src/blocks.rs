@@ -25,6 +25,8 @@
 //! 2. from +0, for each block in order, `sum = fma(block, d, sum)`;
 //! 3. `sum · step`.
 
+use std::array::from_fn;
+
 use half::f16;
 
 use crate::simd::{LANES, Simd};
@@ -481,27 +483,19 @@ fn rows_dot_of<S: Simd, P: Products<S>, F: Format>(
             let left = inputs.len() - first;
             // The next groups are asked for while the first inputs are multiplied with this one.
             let ask = first == 0;
+            let of = |at: usize| input(first + at);
             let mut sums = [s.splat(0.0); 8];
             let count = if S::ACCUMULATORS >= 16 && left >= 8 {
-                let eight = std::array::from_fn(|at| input(first + at));
-                sums = tile::<S, P, F, 8>(s, p, group, eight, ask);
+                sums = tile::<S, P, F, 8>(s, p, group, from_fn(of), ask);
                 8
             } else if S::ACCUMULATORS >= 16 && left >= 4 {
-                let four = [
-                    input(first),
-                    input(first + 1),
-                    input(first + 2),
-                    input(first + 3),
-                ];
-                let of_four = tile::<S, P, F, 4>(s, p, group, four, ask);
-                sums[..4].copy_from_slice(&of_four);
+                sums[..4].copy_from_slice(&tile::<S, P, F, 4>(s, p, group, from_fn(of), ask));
                 4
             } else if S::ACCUMULATORS >= 4 && left >= 2 {
-                let two = [input(first), input(first + 1)];
-                [sums[0], sums[1]] = tile::<S, P, F, 2>(s, p, group, two, ask);
+                sums[..2].copy_from_slice(&tile::<S, P, F, 2>(s, p, group, from_fn(of), ask));
                 2
             } else {
-                [sums[0]] = tile::<S, P, F, 1>(s, p, group, [input(first)], ask);
+                sums[..1].copy_from_slice(&tile::<S, P, F, 1>(s, p, group, from_fn(of), ask));
                 1
             };
             for sums in &sums[..count] {

@@ -54,7 +54,7 @@ pub(super) fn sides(task: &Task) -> Result<(usize, usize), Fault> {
     }
     rows.checked_mul(k)
         .filter(|weights| *weights <= 1 << 36)
-        .ok_or_else(|| Fault::over_limit(format!("{rows}x{k} does not fit in memory")))?;
+        .ok_or_else(|| too_large(task))?;
     Ok((rows, k))
 }
 
